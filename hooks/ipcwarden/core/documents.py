@@ -1,0 +1,68 @@
+"""JSON without the json package (6 ms: it imports re): the same C scanner and encoder, called directly."""
+
+from __future__ import annotations
+
+import _json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Document: TypeAlias = None | bool | int | float | str | list["Document"] | dict[str, "Document"]
+
+
+class Repeated(dict[str, "Document"]):
+    """An object that held a key more than once.  Readers differ on which one counts: `pairs` has them all."""
+
+    def __init__(self, pairs: list[tuple[str, Document]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _object(pairs: list[tuple[str, Document]]) -> dict[str, Document]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeated(pairs)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+class _Context:
+    """What `json.JSONDecoder` is to the scanner."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_object)
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_refuse_constant)
+    memo: dict[str, str] = {}  # noqa: RUF012  (the scanner clears it itself)
+
+
+def parse(data: bytes) -> Document:
+    """Parse one JSON document (RFC 8259).
+
+    Raises `ValueError` for anything else: not UTF-8, NaN, a second document, or nested too deeply to be honest.
+    """
+    text = data.decode("utf-8").strip(" \t\r\n")
+    try:
+        document, end = _json.make_scanner(_Context)(text, 0)
+    except StopIteration:
+        raise ValueError("it is not JSON") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if end != len(text):
+        raise ValueError(f"something follows the document, at character {end + 1}")
+    found: Document = document
+    return found
+
+
+def _refuse(unknown: object) -> Document:
+    raise TypeError(f"{unknown!r} has no place in JSON")
+
+
+def serialize(document: object) -> str:
+    """Return `document` as one line of ASCII JSON without blanks, keys in the order they were put."""
+    encode = _json.make_encoder(None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
+    return "".join(encode(document, 0))

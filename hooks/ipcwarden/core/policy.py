@@ -1,0 +1,186 @@
+"""The policy in force: rules, profiles, amounts that wait for a container's memory, and how they are stored.
+
+The stored form is one line of text (format, digest) and a marshal document: the fastest thing Python reads.
+Profiles stay packed until a rule asks for theirs, so a policy of a thousand rules costs little more than one of one.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+from ipcwarden.core.digests import digest_of
+from ipcwarden.core.facts import Facts, fact
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS, PAGES, range_of
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    # A number; "kernel" (a fresh namespace's value); ("memory", of_limit, of_host, at_least): per cent of the
+    # container's memory limit (None: never) or else of the host's memory, and a floor in bytes; ("per_gib", n).
+    Amount: TypeAlias = int | str | tuple[str, int] | tuple[str, int | None, int | None, int]
+    # set, min, default, max: `set` stands alone, else one or more of the others.
+    Bounds: TypeAlias = tuple[Amount | None, Amount | None, Amount | None, Amount | None]
+    # (key, expected): expected is a tuple of globs, a bool, or for the key "not" another tuple of conditions.
+    Condition: TypeAlias = tuple[str, object]
+
+FORMAT = b"ipcwarden policy 1 "
+MAX_BYTES = 64 << 20
+GIB = 1 << 30
+
+
+@value
+class Memory:
+    """What amounts are relative to, in bytes: the container's limit (None: none is set), the host's, and a page."""
+
+    limit: int | None
+    host: int
+    page: int
+
+
+@value
+class Profile:
+    """A profile with nothing left to inherit.  `sysctls` maps one of `sysctls.NAMES` to its bounds."""
+
+    name: str
+    sysctls: dict[str, Bounds]
+    on_violation: str = "refuse"  # refuse | clamp
+    host_ipc: str = "audit"  # audit | refuse
+    leftovers: str = "report"  # report | remove
+    unlisted: str = "allow"  # allow | refuse
+    help: str = ""
+
+
+@value
+class Rule:
+    """One rule: the conditions that must all hold, the index of its profile, and its mode."""
+
+    name: str
+    when: tuple[Condition, ...]
+    profile: int
+    mode: str  # enforcing | permissive
+
+
+@value
+class Policy:
+    """The policy in force.  `kernel` holds a fresh namespace's values as kernel `release` had them."""
+
+    mode: str
+    release: str
+    kernel: dict[str, int]
+    rules: tuple[Rule, ...]
+    profiles: tuple[Profile | bytes, ...]
+    digest: str = ""
+
+    def profile_of(self, rule: Rule) -> Profile:
+        """Return a rule's profile, unpacked."""
+        packed = self.profiles[rule.profile]
+        return Profile(*marshal.loads(packed)) if isinstance(packed, bytes) else packed
+
+    def kernel_values(self, release: str) -> dict[str, int]:
+        """Return a fresh namespace's values; those of the table where they were read on another kernel."""
+        return self.kernel if self.release == release else KERNEL_DEFAULTS
+
+
+def pack(policy: Policy) -> bytes:
+    """Return the stored form.  The same policy gives the same bytes, whoever compiles it and when."""
+    profiles = tuple(
+        marshal.dumps((p.name, p.sysctls, p.on_violation, p.host_ipc, p.leftovers, p.unlisted, p.help), 2)
+        for p in (policy.profile_of(Rule("", (), index, "")) for index in range(len(policy.profiles)))
+    )
+    rules = tuple((r.name, r.when, r.profile, r.mode) for r in policy.rules)
+    # Version 2 knows no references, so equal values give equal bytes whatever objects they share.
+    body = marshal.dumps((policy.mode, policy.release, policy.kernel, rules, profiles), 2)
+    return FORMAT + digest_of(body).encode("ascii") + b"\n" + body
+
+
+def unpack(data: bytes) -> Policy:
+    """Return what `pack` stored.  Raises `ValueError` where it is another format or was damaged."""
+    head, _, body = data.partition(b"\n")
+    if not head.startswith(FORMAT):
+        raise ValueError("its format is unknown to this version")
+    digest = digest_of(body)
+    if head[len(FORMAT) :] != digest.encode("ascii"):
+        raise ValueError("its digest is not that of its content")
+    mode, release, kernel, rules, profiles = marshal.loads(body)
+    return Policy(mode, release, kernel, tuple(Rule(*rule) for rule in rules), profiles, digest)
+
+
+def resolve(amount: Amount, name: str, kernel: dict[str, int], memory: Memory) -> int:
+    """Return an amount as the number that the kernel is given for `name`, clipped to what it can take."""
+    if isinstance(amount, int):
+        return amount
+    if isinstance(amount, str):
+        return kernel[name]
+    if len(amount) == 2:
+        whole = memory.host if memory.limit is None else memory.limit
+        number = -(-amount[1] * whole // GIB)  # rounded up: a share of a small container is not none at all
+    else:
+        _, of_limit, of_host, at_least = amount
+        if memory.limit is not None and of_limit is not None:
+            number = memory.limit * of_limit // 100
+        else:
+            number = memory.host * (of_host or 0) // 100
+        number = max(number, at_least)
+        if name in PAGES:
+            number //= memory.page
+    low, high = range_of(name)
+    return min(max(number, low), high)
+
+
+def glob_matches(pattern: str, text: str) -> bool:
+    """Tell whether the whole of `text` matches: `*` is anything, `/` too, `?` one character, case counts."""
+    parts = pattern.split("*")
+    if len(parts) == 1:
+        return len(pattern) == len(text) and _alike(pattern, text, 0)
+    first, last = parts[0], parts[-1]
+    end = len(text) - len(last)
+    if end < len(first) or not _alike(first, text, 0) or not _alike(last, text, end):
+        return False
+    at = len(first)
+    for part in parts[1:-1]:  # the leftmost place is always good enough between two stars
+        while not (at + len(part) <= end and _alike(part, text, at)):
+            at += 1
+            if at + len(part) > end:
+                return False
+        at += len(part)
+    return True
+
+
+def _alike(part: str, text: str, at: int) -> bool:
+    if "?" not in part:
+        return text.startswith(part, at)
+    return all(c in ("?", text[at + i]) for i, c in enumerate(part))
+
+
+def holds(when: tuple[Condition, ...], facts: Facts, unknown: list[str]) -> bool | None:
+    """Tell whether all conditions hold: None where that hangs on a fact that is not known (noted in `unknown`)."""
+    verdict: bool | None = True
+    for key, expected in when:
+        if key == "not":
+            inner = holds(expected, facts, unknown)  # type: ignore[arg-type]  # "not" holds conditions
+            found = None if inner is None else not inner
+        else:
+            have = fact(facts, key)
+            if have is None:
+                unknown.append(key)
+                found = None
+            elif isinstance(expected, tuple):
+                found = any(glob_matches(pattern, str(have)) for pattern in expected)
+            else:
+                found = have is expected
+        if found is False:
+            return False
+        if found is None:
+            verdict = None
+    return verdict
+
+
+def match(policy: Policy, facts: Facts) -> tuple[Rule | None, tuple[str, ...]]:
+    """Return the first rule whose conditions all hold, and the unknown facts that kept earlier ones from it."""
+    unknown: list[str] = []
+    for rule in policy.rules:
+        if holds(rule.when, facts, unknown):
+            return rule, tuple(dict.fromkeys(unknown))
+    return None, tuple(dict.fromkeys(unknown))
