@@ -12,4 +12,5 @@ def digest_of(content: bytes, size: int = 16) -> str:
 
 def entry_key(container: str, bundle: str) -> str:
     """Return the name of a container's ledger entry: two runtimes' roots may run the same id at once."""
-    return f"{container[:64]}-{digest_of(f'{container}\0{bundle}'.encode(), 8)}"
+    whole = f"{container}\0{bundle}".encode("utf-8", "surrogateescape")
+    return f"{container[:64]}-{digest_of(whole, 8)}"
