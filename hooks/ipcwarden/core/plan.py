@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
 from ipcwarden.core.spec import Request
-from ipcwarden.core.sysctls import FILES, NAMES
+from ipcwarden.core.sysctls import FILES
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -64,10 +64,11 @@ def decide(
         raw = request.raw.get(file)
         for name in names:
             asked = request.numbers.get(name)
+            written = raw if asked is None else str(asked)  # of kernel.sem, the field alone
             if in_force is None:
-                limit, violation = _decide_own(name, raw, asked, profile, kernel, memory)
+                limit, violation = _decide_own(name, written, asked, profile, kernel, memory)
             else:
-                limit, violation = _decide_joined(name, raw, asked, profile, kernel, memory, in_force[name])
+                limit, violation = _decide_joined(name, written, asked, profile, kernel, memory, in_force[name])
             limits += [limit] if limit else []
             violations += [violation] if violation else []
     if not violations:
@@ -141,8 +142,6 @@ def _decide_joined(
 
 def exceeds(name: str, found: int, wanted: int) -> bool:
     """Tell whether a value found lets a container have more than is wanted."""
-    if name not in NAMES:
-        raise KeyError(name)
     if found < 0:
         return found != wanted  # queues_max and SEMOPM: no limit at all
     return found != wanted if name == "kernel.shm_rmid_forced" else found > wanted

@@ -1,0 +1,174 @@
+"""The ledger: one file an entry, under /run, for every container whose life ipcwarden follows.
+
+An entry says where the pin is, which limits are in force, and what has still to be done; whoever holds its lock is the
+only one who does it.  The lock is flock(2) on the file itself: a new version is locked before it takes the old one's
+place, and whoever waited on a file that has been replaced opens it again.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.documents import parse, serialize
+from ipcwarden.errors import RecordError, why
+from ipcwarden.files import O_FILE, open_regular, read_all, write_whole
+from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+
+VERSION = 1
+_MAX_BYTES = 8 << 20
+_SUFFIX = ".json"
+
+
+class Entry:
+    """One entry, locked from when it was opened until `release` or `delete`.  `document` is what it says."""
+
+    def __init__(self, directory: int, key: str, fd: int) -> None:
+        self.directory, self.key, self.fd = directory, key, fd
+        self.document: dict[str, Document] = _document_of(key, _content(key, fd))
+
+    @property
+    def state(self) -> str:
+        """`creating`, `applied`, `stopping` (findings are safe), `recorded`; empty for a new one."""
+        return str(self.document.get("state", ""))
+
+    def write(self, **changes: Document) -> None:
+        """Change the entry, whole or not at all.  Raises `RecordError`."""
+        document = {"version": VERSION, **self.document, **changes}
+        temporary = f".{self.key}.{posix.getpid()}"
+        try:
+            fd = posix.open(
+                temporary, posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | O_FILE, 0o600, dir_fd=self.directory
+            )
+            try:
+                flock(fd, LOCK_EX)
+                write_whole(fd, serialize(document).encode("ascii"))
+                posix.rename(
+                    temporary, self.key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory
+                )
+            except OSError:
+                posix.close(fd)
+                posix.unlink(temporary, dir_fd=self.directory)
+                raise
+        except OSError as error:
+            raise RecordError(f"cannot write the ledger entry '{self.key}': {why(error)}") from error
+        posix.close(self.fd)
+        self.fd, self.document = fd, document
+
+    def set_aside(self, key: str) -> None:
+        """Give the entry another key, for gc to finish.  Raises `RecordError`."""
+        try:
+            posix.rename(
+                self.key + _SUFFIX, key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory
+            )
+        except OSError as error:
+            raise RecordError(f"cannot set the ledger entry '{self.key}' aside: {why(error)}") from error
+        self.key = key
+
+    def delete(self) -> None:
+        """Take the entry out of the ledger, and release it.  Raises `RecordError`."""
+        try:
+            posix.unlink(self.key + _SUFFIX, dir_fd=self.directory)
+        except OSError as error:
+            raise RecordError(f"cannot delete the ledger entry '{self.key}': {why(error)}") from error
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        posix.close(self.fd)
+
+
+def take(directory: int, key: str, create: bool = False, wait: bool = True) -> Entry | None:
+    """Lock the entry `key`; None where there is none, or (without `wait`) somebody has it.
+
+    With `create` a new one is made.  Raises `RecordError`.
+    """
+    flags = posix.O_RDWR | (posix.O_CREAT if create else 0)
+    while True:
+        try:
+            fd = open_regular(key + _SUFFIX, flags, directory, 0o600)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            reason = why(error) if isinstance(error, OSError) else error
+            raise RecordError(f"cannot open the ledger entry '{key}': {reason}") from error
+        try:
+            flock(fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+            current = posix.stat(key + _SUFFIX, dir_fd=directory, follow_symlinks=False)
+            if current.st_ino == posix.fstat(fd).st_ino:
+                return Entry(directory, key, fd)
+        except BlockingIOError:
+            posix.close(fd)
+            return None
+        except FileNotFoundError:
+            pass  # it was deleted while we waited
+        except BaseException:
+            posix.close(fd)
+            raise
+        posix.close(fd)
+
+
+def keys(directory: int) -> list[str]:
+    """Return the keys of all entries."""
+    return sorted(name[: -len(_SUFFIX)] for name in posix.listdir(directory) if _is_entry(name))
+
+
+def _is_entry(name: str) -> bool:
+    return name.endswith(_SUFFIX) and not name.startswith(".")
+
+
+def peek(directory: int, key: str) -> dict[str, Document]:
+    """Read an entry without locking it: entries are only ever replaced whole.  Empty where it is gone."""
+    try:
+        fd = open_regular(key + _SUFFIX, posix.O_RDONLY, directory)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
+    try:
+        return _document_of(key, _content(key, fd))
+    finally:
+        posix.close(fd)
+
+
+def _content(key: str, fd: int) -> bytes:
+    try:
+        return read_all(fd, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
+
+
+def _document_of(key: str, content: bytes) -> dict[str, Document]:
+    if not content:
+        return {}  # made, and not yet written
+    try:
+        document = parse(content)
+    except ValueError as error:
+        raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
+    if not isinstance(document, dict) or document.get("version") != VERSION:
+        raise RecordError(f"cannot read the ledger entry '{key}': its version is unknown to this one")
+    return document
+
+
+def leftover_drafts(directory: int) -> list[str]:
+    """Return the names of drafts whose writer died: nobody holds their lock."""
+    found = []
+    for name in posix.listdir(directory):
+        if not name.startswith("."):
+            continue
+        try:
+            fd = open_regular(name, posix.O_RDWR, directory)
+        except (OSError, ValueError):
+            continue
+        try:
+            flock(fd, LOCK_EX | LOCK_NB)
+            found.append(name)
+        except BlockingIOError:
+            pass
+        finally:
+            posix.close(fd)
+    return found

@@ -1,0 +1,195 @@
+"""IPC namespaces: found by process, told from the host's, pinned, joined, proven dead (ipc_namespaces(7), setns(2))."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+
+from ipcwarden import syscalls
+from ipcwarden.errors import KernelError, NamespaceError, why
+from ipcwarden.files import O_FILE
+from ipcwarden.values import value
+
+INITIAL_INODE = 0xEFFFFFFF  # IPC_NS_INIT_INO of linux/nsfs.h: the machine's own, on every kernel since 3.8
+_EBUSY, _ENODEV, _ENOTTY, _EOPNOTSUPP, _EINVAL, _ENOSYS, _ESTALE = 16, 19, 25, 95, 22, 38, 116
+_UNSUPPORTED = (_ENOTTY, _EOPNOTSUPP, _EINVAL, _ENOSYS)
+
+
+@value
+class Features:
+    """What this kernel may offer beyond the least we need; a test turns each off to run its fallback."""
+
+    pidfd_namespaces: bool = True  # PIDFD_GET_IPC_NAMESPACE, Linux 6.11
+    ids: bool = True  # NS_GET_ID, Linux 6.18
+    handles: bool = True  # nsfs file handles, Linux 6.18
+
+
+@value
+class Identity:
+    """Which namespace it is, over time: inode numbers are used again at once.  `id` is 0 and `handle` empty where
+    the kernel has none."""
+
+    id: int
+    device: int
+    inode: int
+    handle: bytes
+
+    def same_as(self, other: Identity) -> bool:
+        """Tell whether both are one namespace, given that both were seen in one boot."""
+        if self.id and other.id:
+            return self.id == other.id
+        return (self.device, self.inode) == (other.device, other.inode)
+
+
+def open_own() -> int:
+    """Open the namespace that this thread is in.  Raises `KernelError` where the kernel has none."""
+    try:
+        return posix.open("/proc/thread-self/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError(
+            f"cannot open our own IPC namespace: {why(error)}", "is /proc mounted, and CONFIG_IPC_NS=y?"
+        ) from error
+
+
+def open_of(pid: int, features: Features) -> int:
+    """Open the IPC namespace of a process, which must still be that process.  Raises `NamespaceError`."""
+    try:
+        pidfd = posix.pidfd_open(pid)
+    except OSError as error:
+        raise NamespaceError(
+            f"cannot find process {pid} of the container: {why(error)}", "did it end before the hook ran?"
+        ) from error
+    try:
+        if features.pidfd_namespaces:
+            try:
+                return syscalls.pidfd_ipc_namespace(pidfd)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+        fd = posix.open(f"/proc/{pid}/ns/ipc", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            _signal.pidfd_send_signal(pidfd, 0)  # it lives: so the path above was its own, not a later process'
+        except OSError:
+            posix.close(fd)
+            raise
+        return fd
+    except OSError as error:
+        raise NamespaceError(
+            f"cannot open the IPC namespace of process {pid}: {why(error)}", "did it end while the hook ran?"
+        ) from error
+    finally:
+        posix.close(pidfd)
+
+
+def is_hosts(fd: int, own: int) -> bool:
+    """Tell whether a namespace is one that must never be touched: the machine's, init's, or the one we came from."""
+    this, ours = posix.fstat(fd), posix.fstat(own)
+    if this.st_ino == INITIAL_INODE or (this.st_dev, this.st_ino) == (ours.st_dev, ours.st_ino):
+        return True
+    try:
+        init = posix.stat("/proc/1/ns/ipc")
+    except OSError:
+        return False  # not ours to see; then the two above have to do
+    return (this.st_dev, this.st_ino) == (init.st_dev, init.st_ino)
+
+
+def identify(fd: int, features: Features) -> Identity:
+    """Return which namespace `fd` is.  Raises `KernelError` where it is no IPC namespace."""
+    try:
+        kind = syscalls.namespace_type(fd)
+    except OSError as error:
+        raise KernelError(f"cannot ask what kind of namespace this is: {why(error)}") from error
+    if kind != syscalls.CLONE_NEWIPC:
+        raise KernelError("cannot use what was opened: it is not an IPC namespace")
+    status = posix.fstat(fd)
+    number, handle = 0, b""
+    try:
+        number = syscalls.namespace_id(fd) if features.ids else 0
+        handle = syscalls.name_to_handle_at(fd) if features.handles else b""
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise KernelError(f"cannot identify the namespace: {why(error)}") from error
+    return Identity(number, status.st_dev, status.st_ino, handle)
+
+
+def join(fd: int) -> None:
+    """Enter a namespace.  Raises `KernelError`."""
+    try:
+        syscalls.setns(fd, syscalls.CLONE_NEWIPC)
+    except OSError as error:
+        raise KernelError(f"cannot join the IPC namespace: {why(error)}", "it takes CAP_SYS_ADMIN") from error
+
+
+def pin(pins: int, name: str, fd: int) -> None:
+    """Mount a namespace on a new file of the directory `pins`, so that it outlives its processes.
+
+    Raises `KernelError`, with nothing left behind; `FileExistsError` where the name is taken.
+    """
+    onto = posix.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | O_FILE, 0o400, dir_fd=pins)
+    try:
+        tree = syscalls.open_tree(fd)
+        try:
+            syscalls.move_mount(tree, onto)
+        finally:
+            posix.close(tree)
+    except OSError as error:
+        posix.unlink(name, dir_fd=pins)
+        raise KernelError(f"cannot pin the IPC namespace: {why(error)}", "it takes CAP_SYS_ADMIN") from error
+    finally:
+        posix.close(onto)
+
+
+def open_pinned(pins: int, name: str, identity: Identity) -> int:
+    """Open the namespace that was pinned under `name`, by its handle where the pin lies in another mount namespace.
+
+    Raises `KernelError` where neither leads to that very namespace.
+    """
+    reason = "the pin is gone"
+    try:
+        fd = posix.open(name, posix.O_RDONLY | O_FILE, dir_fd=pins)
+        if _is(fd, identity):
+            return fd
+        posix.close(fd)
+        reason = "the pin is not mounted here"
+    except OSError as error:
+        reason = f"the pin cannot be opened: {why(error)}"
+    if identity.handle:
+        try:
+            return syscalls.open_by_handle_at(identity.handle)
+        except OSError as error:
+            reason = f"{reason}, and its handle: {why(error)}"
+    raise KernelError(f"cannot open the pinned IPC namespace '{name}': {reason}")
+
+
+def _is(fd: int, identity: Identity) -> bool:
+    if syscalls.namespace_type(fd) != syscalls.CLONE_NEWIPC:
+        return False
+    return identify(fd, Features(ids=bool(identity.id), handles=False)).same_as(identity)
+
+
+def unpin(pins: int, name: str) -> None:
+    """Take a pin away, in every mount namespace that holds a copy of it.  What is gone already is no error."""
+    try:
+        syscalls.umount2(f"/proc/self/fd/{pins}/{name}".encode(), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        # EINVAL: not mounted here.  The pin may have been made in another mount namespace.
+        if error.errno not in (_EINVAL, 2):
+            raise KernelError(f"cannot unmount the pin '{name}': {why(error)}") from error
+    try:
+        # Unlinking is what detaches the copies that other mount namespaces have got.
+        posix.unlink(name, dir_fd=pins)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise KernelError(f"cannot remove the pin '{name}': {why(error)}") from error
+
+
+def destroyed(identity: Identity) -> bool | None:
+    """Tell whether a namespace is gone for good; None where this kernel cannot prove it."""
+    if not identity.handle:
+        return None
+    try:
+        posix.close(syscalls.open_by_handle_at(identity.handle))
+    except OSError as error:
+        return True if error.errno == _ESTALE else None
+    return False

@@ -1,0 +1,172 @@
+"""What /proc tells of processes, memory and the current IPC namespace (proc(5), sysvipc(5))."""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.objects import mqueue, parse_table, queued_bytes
+from ipcwarden.core.sysctls import FILES, path_of, spelled
+from ipcwarden.errors import ApplyError, KernelError, why
+from ipcwarden.files import O_FILE
+from ipcwarden.syscalls import mount_mqueue, mq_getattr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.objects import Object
+
+_ENOENT, _EACCES, _ESRCH, _EMFILE = 2, 13, 3, 24
+_INFINITE = 1 << 62
+
+
+def slurp(path: str) -> bytes:
+    """Read a file of /proc whole.  Raises `OSError`."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := posix.read(fd, 1 << 16):  # /proc gives a page at a time, whatever is asked
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        posix.close(fd)
+
+
+def boot_id() -> str:
+    """Return the random id of this boot (random(4))."""
+    return slurp("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def host_memory() -> int:
+    """Return the machine's memory in bytes (MemTotal)."""
+    return int(slurp("/proc/meminfo").split(b"MemTotal:", 1)[1].split(None, 1)[0]) * 1024
+
+
+def started(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 where it is gone or has only to be reaped."""
+    try:
+        fields = slurp(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def executable(pid: int) -> str | None:
+    """Return the base name of a process' program; None where that cannot be seen."""
+    try:
+        return posix.readlink(f"/proc/{pid}/exe").rpartition("/")[2].removesuffix(" (deleted)")
+    except OSError:
+        return None
+
+
+def in_user_namespace() -> bool:
+    """Tell whether we run in a user namespace of somebody's, as rootless engines do."""
+    return slurp("/proc/self/uid_map").split() != [b"0", b"0", b"4294967295"]
+
+
+def read_limits() -> dict[str, int]:
+    """Return all of `sysctls.NAMES` as the current IPC namespace has them.  Raises `KernelError`."""
+    found: dict[str, int] = {}
+    for file, names in FILES.items():
+        try:
+            words = slurp(f"/proc/sys/{path_of(file)}").split()
+        except OSError as error:
+            raise KernelError(f"cannot read {file}: {why(error)}", "CONFIG_SYSVIPC_SYSCTL, CONFIG_POSIX_MQUEUE_SYSCTL") from error
+        found.update(zip(names, map(int, words), strict=True))
+    return found
+
+
+def write_limits(wanted: dict[str, int], found: dict[str, int]) -> dict[str, int]:
+    """Put `wanted` in force in the current IPC namespace, which has `found` now; return what it has then.
+
+    Only what differs is written, each file with one write(2) of canonical decimal, and read back.  All or nothing:
+    on a failure what was written is put back, and `ApplyError` is raised.
+    """
+    goal = {**found, **wanted}
+    changed = [file for file, names in FILES.items() if any(goal[name] != found[name] for name in names)]
+    written: list[str] = []
+    try:
+        for file in changed:
+            written.append(file)  # before: a refused kernel.sem has changed three of its fields all the same
+            _write(file, spelled(file, goal))
+        now = read_limits() if changed else found
+        for name, number in wanted.items():
+            if now[name] != number:
+                raise ApplyError(f"cannot set {name} to {number}: the kernel took it and made it {now[name]}")
+    except (ApplyError, KernelError):
+        for file in reversed(written):
+            try:
+                _write(file, spelled(file, found))
+            except ApplyError:
+                pass  # the first failure is the one to tell
+        raise
+    return now
+
+
+def _write(file: str, text: str) -> None:
+    path = f"/proc/sys/{path_of(file)}"
+    try:
+        try:
+            size = _write_as_we_are(path, text)
+        except PermissionError:
+            # Since Linux 6.9 only the root of the user namespace that owns the IPC namespace may write, not even the
+            # host's root with every capability; the file shows that root as its owner.
+            owner = posix.stat(path).st_uid
+            if owner == posix.geteuid():
+                raise
+            before = posix.geteuid()
+            posix.seteuid(owner)
+            try:
+                size = _write_as_we_are(path, text)
+            finally:
+                posix.seteuid(before)
+    except OSError as error:
+        raise ApplyError(f"cannot set {file} to {text}: {why(error)}") from error
+    if size != len(text):
+        raise ApplyError(f"cannot set {file} to {text}: the kernel took {size} of {len(text)} bytes")
+
+
+def _write_as_we_are(path: str, text: str) -> int:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        return posix.write(fd, text.encode("ascii"))
+    finally:
+        posix.close(fd)
+
+
+def inventory() -> list[Object]:
+    """Return every object that is visible in the current IPC namespace.  Raises `KernelError`."""
+    page = posix.sysconf("SC_PAGE_SIZE")
+    found: list[Object] = []
+    try:
+        for kind in ("shm", "sem", "msg"):
+            found += parse_table(kind, slurp(f"/proc/sysvipc/{kind}"), page)
+    except OSError as error:
+        raise KernelError(f"cannot list the System V objects: {why(error)}", "CONFIG_SYSVIPC, /proc") from error
+    try:
+        directory = mount_mqueue()
+        try:
+            names = posix.listdir(directory)
+            found += [each for name in names if (each := _queue(directory, name))]
+        finally:
+            posix.close(directory)
+    except OSError as error:
+        raise KernelError(f"cannot list the POSIX message queues: {why(error)}", "CONFIG_POSIX_MQUEUE") from error
+    return found
+
+
+def _queue(directory: int, name: str) -> Object | None:
+    try:
+        fd = posix.open(name, posix.O_RDONLY | O_FILE, dir_fd=directory)
+    except FileNotFoundError:
+        return None  # it was unlinked while we looked
+    try:
+        status = posix.fstat(fd)
+        most, size, messages = mq_getattr(fd)
+        used = queued_bytes(posix.read(fd, 256)) if messages else 0
+    finally:
+        posix.close(fd)
+    return mqueue(
+        name.encode("utf-8", "surrogateescape"),
+        (status.st_uid, status.st_gid, status.st_mode),
+        (int(status.st_ctime), int(status.st_mtime)),
+        (most, size, messages, used),
+    )
