@@ -1,0 +1,1 @@
+"""What tests of the kernel, the runtimes and the engines share."""

@@ -1,0 +1,88 @@
+"""ipcwarden's own commands, on a root directory of their own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+
+from support.shell import REPOSITORY, run
+
+if TYPE_CHECKING:
+    from support.shell import Result
+
+_SCHEMA = REPOSITORY / "schemas" / "audit-v1.schema.json"
+
+
+class Warden:
+    """The command line, with everything that it reads and writes below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(mode=0o755, parents=True)
+        self.root = root
+
+    def __call__(self, *arguments: str | Path) -> Result:
+        """Run any verb."""
+        return run(Path(sys.executable).with_name("ipcwarden"), "--root", self.root, *arguments)
+
+    def write_policy(self, policy: str, name: str = "policy.yaml") -> None:
+        """Write a policy source: policy.yaml, or `policy.d/NAME.yaml`."""
+        file = self.root / "etc" / "ipcwarden" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(policy, encoding="utf-8")
+
+    def compile(self, policy: str) -> None:
+        """Put a policy in force."""
+        self.write_policy(policy)
+        self("compile").check()
+
+    def install_bundle(self, bundle: Path) -> None:
+        """Put the hooks into a bundle's config.json."""
+        self("install", "bundle", bundle).check()
+
+    def install_podman(self, hooks_dir: Path) -> None:
+        """Put the hooks into a directory of podman's."""
+        self("install", "podman", "--hooks-dir", hooks_dir).check()
+
+    def audit(self, *, container: str = "", event: str = "") -> list[dict[str, Any]]:
+        """Read the audit log, oldest first; every record is valid."""
+        filters = ["--container", container] * bool(container) + ["--event", event] * bool(event)
+        lines = self("audit", "--json", *filters).check().stdout.splitlines()
+        records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        for record in records:
+            _validate(record)
+        return records
+
+    def explain(self, bundle: Path) -> dict[str, Any]:
+        """Ask what would be decided for a bundle."""
+        explained: dict[str, Any] = json.loads(self("explain", "--bundle", bundle, "--json").check().stdout)
+        return explained
+
+    def show(self, container: str) -> dict[str, Any]:
+        """Ask for what is known about a container."""
+        shown: dict[str, Any] = json.loads(self("show", container, "--json").check().stdout)
+        return shown
+
+    def gc(self) -> Result:
+        """Collect what containers without a poststop left."""
+        return self("gc")
+
+    def pins(self) -> list[Path]:
+        """List the pins of governed containers."""
+        return _list(self.root / "run" / "ipcwarden" / "pins")
+
+    def ledger(self) -> list[Path]:
+        """List the ledger's entries."""
+        return _list(self.root / "run" / "ipcwarden" / "containers")
+
+
+def _list(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _validate(record: dict[str, Any]) -> None:
+    if _SCHEMA.exists():
+        Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).validate(record)
