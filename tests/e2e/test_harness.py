@@ -1,0 +1,191 @@
+"""The tests' own tools do what the tests take for granted: every engine runs every kind of container, ungoverned."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import namespace, residue
+from support.bundle import FIRST_ID
+from support.shell import run
+
+if TYPE_CHECKING:
+    from support.engine import BareEngine, Engine, PodmanEngine
+
+LEAVE = ["leave", "--shm=1", "--shm-size=1048576", "--sem=2", "--msg=1", "--msg-count=3", "--mqueue=1"]
+MADE = "made shm=1 sem=2 msg=1 mqueue=1"
+
+only = pytest.mark.parametrize
+
+
+def test_private_namespace_has_the_requested_value(engine: Engine) -> None:
+    """A sysctl that a container asks for is there when its first process starts."""
+    ended = engine.run("limits", sysctl={"kernel.msgmax": "4321"})
+    assert namespace.values(ended.check().stdout)["kernel.msgmax"] == "4321"
+
+
+def test_limits_prints_every_governed_name(engine: Engine) -> None:
+    """A container sees the eight names of kernel and the five of fs.mqueue."""
+    names = namespace.values(engine.run("limits").check().stdout)
+    assert len(names) == 13
+
+
+def test_user_namespace_has_the_requested_value(engine: Engine) -> None:
+    """A sysctl that a container with a user namespace asks for is there."""
+    ended = engine.run("limits", userns=True, sysctl={"kernel.shmmni": "77"})
+    assert namespace.values(ended.check().stdout)["kernel.shmmni"] == "77"
+
+
+def test_user_namespace_has_the_promised_ids(engine: Engine) -> None:
+    """Root of a container with a user namespace is the host's FIRST_ID."""
+    container = engine.start("leave", "--wait", userns=True)
+    container.wait_for("made")
+    assert Path(f"/proc/{container.pid}").stat().st_uid == FIRST_ID
+
+
+def test_joiner_sees_the_owner_s_value(engine: Engine) -> None:
+    """A container that joins another's namespace has its limits."""
+    owner = engine.start("leave", "--wait", sysctl={"kernel.msgmnb": "5432"})
+    ended = engine.run("limits", ipc=owner.ipc)
+    assert namespace.values(ended.check().stdout)["kernel.msgmnb"] == "5432"
+
+
+def test_joiner_s_process_is_a_member(engine: Engine) -> None:
+    """A container that joins another's namespace is in it."""
+    owner = engine.start("leave", "--wait")
+    joiner = engine.start("leave", "--wait", ipc=owner.ipc)
+    assert set(namespace.members(owner.namespace)) >= {owner.pid, joiner.pid}
+
+
+def test_host_namespace_is_the_machine_s(engine: Engine) -> None:
+    """A container without an IPC namespace of its own is in the host's."""
+    container = engine.start("leave", "--wait", ipc="host")
+    assert os.path.samestat(container.namespace.stat(), residue.OURS.stat())
+
+
+@only("userns", [False, True])
+def test_leave_makes_objects_of_all_kinds(engine: Engine, userns: bool) -> None:
+    """The objects that a payload says it made are in its namespace."""
+    container = engine.start(*LEAVE, "--wait", userns=userns)
+    container.wait_for(MADE)
+    assert namespace.counts(container.namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
+
+
+def test_leave_makes_objects_in_a_joined_namespace(engine: Engine) -> None:
+    """The objects of a joiner are in its host's namespace, and stay there after it."""
+    owner = engine.start("leave", "--wait")
+    engine.run(*LEAVE, ipc=owner.ipc).check()
+    assert namespace.counts(owner.namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
+
+
+def test_leave_makes_queues_with_hostile_names(engine: Engine) -> None:
+    """A queue's name may hold a newline, an escape and bytes that are not UTF-8."""
+    name = b"a\n\x1b[31m\xff"
+    container = engine.start("leave", "--mqueue=1", f"--mqueue-hex={name.hex()}", "--wait")
+    container.wait_for("made")
+    assert namespace.queues(container.namespace) == [os.fsdecode(name)]
+
+
+def test_leave_fails_when_a_queue_cannot_be_made(engine: Engine) -> None:
+    """A payload that could not leave what it was told to says so and fails."""
+    ended = engine.run("leave", "--mqueue=2", sysctl={"fs.mqueue.queues_max": "1"})
+    assert (ended.code, "mq_open" in ended.stderr) == (1, True)
+
+
+def test_proc_sys_is_read_only(engine: Engine) -> None:
+    """A container cannot write its own limits."""
+    assert engine.run("sh", "-c", "echo 77 > /proc/sys/kernel/msgmax").code != 0
+
+
+def test_proc_sys_is_writable_on_demand(engine: Engine) -> None:
+    """A container with a writable /proc/sys can."""
+    ended = engine.run(
+        "sh", "-c", "echo 77 > /proc/sys/kernel/msgmax && cat /proc/sys/kernel/msgmax", writable_proc_sys=True
+    )
+    assert ended.check().stdout == "77\n"
+
+
+def test_memory_limit_holds(engine: Engine) -> None:
+    """A container that touches more memory than its limit is killed."""
+    assert engine.run("leave", "--shm=1", "--shm-size=67108864", memory=16 << 20).code != 0
+
+
+def test_annotations_arrive(engine: Engine) -> None:
+    """An annotation does not keep a container from running."""
+    assert engine.run("true", annotations={"org.example/team": "db"}).code == 0
+
+
+def test_program_runs_inside_a_running_container(engine: Engine) -> None:
+    """A program can be run in a container that is there."""
+    container = engine.start("leave", "--wait", sysctl={"kernel.msgmax": "4321"})
+    assert container.execute("cat", "/proc/sys/kernel/msgmax").check().stdout == "4321\n"
+
+
+def test_ended_container_has_its_id(engine: Engine) -> None:
+    """The id of a container that came and went is known."""
+    assert re.fullmatch(r"[0-9a-f]{64}|(runc|crun)-\d+", engine.run("true").id)
+
+
+@only("engine", ["runc", "crun"], indirect=True)
+def test_stopped_container_is_not_deleted(engine: BareEngine) -> None:
+    """A runtime still knows a container that was stopped."""
+    container = engine.start("leave", "--wait")
+    container.stop()
+    state = engine.runtime.state(container.id)
+    assert state is not None
+    assert state["status"] == "stopped"
+
+
+def test_removed_container_has_no_process(engine: Engine) -> None:
+    """A container's processes are gone once it is removed."""
+    container = engine.start("leave", "--wait")
+    pid = container.pid
+    container.remove()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@only("engine", ["runc", "crun"], indirect=True)
+def test_bundle_keeps_raw_text(engine: BareEngine) -> None:
+    """Spellings that no JSON library writes reach config.json."""
+    bundle = engine.bundle("true", sysctl='{"kernel.msgmax": "1", "kernel.msgmax": "0x2"}', members='"Linux": {}')
+    text = (bundle / "config.json").read_text()
+    assert text.count('"kernel.msgmax"') == 2
+    assert json.loads(text)["Linux"] == {}
+
+
+@only("engine", ["podman-runc", "podman-crun"], indirect=True)
+def test_podman_uses_the_runtime_of_its_name(engine: PodmanEngine) -> None:
+    """Containers of podman run with the runtime that the test asked for."""
+    container = engine.start("leave", "--wait")
+    assert engine.podman.inspect(container.id)["OCIRuntime"] == engine.podman.runtime
+
+
+def test_host_s_pid_1_has_the_tests_mounts() -> None:
+    """A hook that looks for the host's mounts at process 1 finds the tests'."""
+    assert os.path.samestat(Path("/proc/1/ns/mnt").stat(), Path("/proc/self/ns/mnt").stat())
+
+
+def test_residue_tells_of_a_process() -> None:
+    """The check that nothing is left sees a process that was not there before."""
+    before = residue.look()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        after = residue.look()
+        process.kill()
+    assert after.beside(before) == [f"processes: left behind: {process.pid} sleep 60"]
+
+
+def test_residue_tells_of_a_pin(scratch: Path) -> None:
+    """The check that nothing is left sees a namespace that stayed mounted."""
+    pin = scratch / "pin"
+    pin.touch()
+    before = residue.look()
+    run("mount", "--bind", residue.OURS, pin).check()
+    after = residue.look()
+    run("umount", pin).check()
+    [sentence] = after.beside(before)
+    assert re.match(rf"mounts: left behind: .* {pin} .* nsfs", sentence)
