@@ -23,7 +23,7 @@ class WardenError(Exception):
 
     exit_code = 70
     reason = "internal"
-    of_host = False
+    of_host = True
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -39,8 +39,6 @@ class UsageError(WardenError):
     """The arguments make no sense."""
 
     exit_code = 64
-    reason = "internal"
-    of_host = True
 
 
 class StateError(WardenError):
@@ -48,6 +46,7 @@ class StateError(WardenError):
 
     exit_code = 65
     reason = "state"
+    of_host = False
 
 
 class NamespaceError(WardenError):
@@ -55,6 +54,7 @@ class NamespaceError(WardenError):
 
     exit_code = 69
     reason = "namespace"
+    of_host = False
 
 
 class KernelError(NamespaceError):
@@ -68,7 +68,6 @@ class ApplyError(WardenError):
 
     exit_code = 71
     reason = "apply"
-    of_host = True
 
 
 class RecordError(WardenError):
@@ -76,7 +75,6 @@ class RecordError(WardenError):
 
     exit_code = 74
     reason = "ledger"
-    of_host = True
 
 
 class DeadlineError(WardenError):
@@ -84,7 +82,6 @@ class DeadlineError(WardenError):
 
     exit_code = 75
     reason = "deadline"
-    of_host = True
 
 
 class PolicyViolation(WardenError):
@@ -92,6 +89,7 @@ class PolicyViolation(WardenError):
 
     exit_code = 77
     reason = "policy"
+    of_host = False
 
 
 class PolicyError(WardenError):
@@ -99,4 +97,3 @@ class PolicyError(WardenError):
 
     exit_code = 78
     reason = "policy"
-    of_host = True

@@ -52,7 +52,8 @@ def narrow(keep: tuple[int, ...]) -> bool:
     mask = _mask(keep)
     try:
         have = capget()
-        capset(Capabilities(have.effective & mask, have.permitted & mask, 0))
+        if have.permitted & ~mask:
+            capset(Capabilities(have.effective & mask, have.permitted & mask, 0))
     except OSError:
         return False
     return True

@@ -58,11 +58,11 @@ def parse(data: bytes) -> Document:
     return found
 
 
-def _refuse(unknown: object) -> Document:
+def _not_json(unknown: object) -> Document:
     raise TypeError(f"{unknown!r} has no place in JSON")
 
 
 def serialize(document: object) -> str:
     """Return `document` as one line of ASCII JSON without blanks, keys in the order they were put."""
-    encode = _json.make_encoder(None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
+    encode = _json.make_encoder(None, _not_json, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
     return "".join(encode(document, 0))

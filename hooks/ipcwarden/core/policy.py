@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Condition: TypeAlias = tuple[str, object]
 
 FORMAT = b"ipcwarden policy 1 "
-MAX_BYTES = 64 << 20
+MAX_POLICY_BYTES = 64 << 20
 GIB = 1 << 30
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ipcwarden.core.facts import Facts
     from ipcwarden.core.plan import Plan, Violation
 
-VERSION = 1
-MAX_BYTES = 65536
+RECORD_VERSION = 1
+MAX_RECORD_BYTES = 65536
 _MAX_TEXT = 512  # of any one text, printable ASCII: no name needs more, and forty such fit
 _MAX_ESCAPED = 64  # of any other: each character of it can take twelve
 
@@ -71,9 +71,9 @@ def line_of(record: dict[str, Document]) -> bytes:
     assert isinstance(fitting, dict)
     line = serialize(fitting)
     objects = fitting.get("objects")
-    while len(line) >= MAX_BYTES and isinstance(objects, list) and objects:
+    while len(line) >= MAX_RECORD_BYTES and isinstance(objects, list) and objects:
         # Drop as many as the excess needs, the smallest first: they are sorted.
-        excess = len(line) - MAX_BYTES + 64
+        excess = len(line) - MAX_RECORD_BYTES + 64
         while objects and excess > 0:
             excess -= len(serialize(objects.pop())) + 1
             fitting["objects_omitted"] = int(fitting.get("objects_omitted") or 0) + 1  # type: ignore[arg-type]

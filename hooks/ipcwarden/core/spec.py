@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
-MAX_BYTES = 16 << 20
+MAX_SPEC_BYTES = 16 << 20
 
 
 @value

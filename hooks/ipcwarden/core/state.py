@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
-MAX_BYTES = 1 << 20
+MAX_STATE_BYTES = 1 << 20
 _MAX_ID = 1024
 _MAX_PATH = 4096
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h
@@ -35,8 +35,8 @@ def parse_state(data: bytes) -> ContainerState:
 
     Liberal where runtimes differ: unknown keys, any status, no `ociVersion`, no pid, annotations that are null.
     """
-    if len(data) > MAX_BYTES:
-        raise StateError(f"cannot use the state on stdin: it is larger than {MAX_BYTES} bytes")
+    if len(data) > MAX_STATE_BYTES:
+        raise StateError(f"cannot use the state on stdin: it is larger than {MAX_STATE_BYTES} bytes")
     try:
         document = parse(data)
     except ValueError as error:

@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
-VERSION = 1
-_MAX_BYTES = 8 << 20
+ENTRY_VERSION = 1
+_MAX_ENTRY_BYTES = 8 << 20
 _SUFFIX = ".json"
 
 
@@ -37,7 +37,7 @@ class Entry:
 
     def write(self, **changes: Document) -> None:
         """Change the entry, whole or not at all.  Raises `RecordError`."""
-        document = {"version": VERSION, **self.document, **changes}
+        document = {"version": ENTRY_VERSION, **self.document, **changes}
         temporary = f".{self.key}.{posix.getpid()}"
         try:
             fd = posix.open(
@@ -137,7 +137,7 @@ def peek(directory: int, key: str) -> dict[str, Document]:
 
 def _content(key: str, fd: int) -> bytes:
     try:
-        return read_all(fd, _MAX_BYTES)
+        return read_all(fd, _MAX_ENTRY_BYTES)
     except (OSError, ValueError) as error:
         raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
 
@@ -149,7 +149,7 @@ def _document_of(key: str, content: bytes) -> dict[str, Document]:
         document = parse(content)
     except ValueError as error:
         raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
-    if not isinstance(document, dict) or document.get("version") != VERSION:
+    if not isinstance(document, dict) or document.get("version") != ENTRY_VERSION:
         raise RecordError(f"cannot read the ledger entry '{key}': its version is unknown to this one")
     return document
 

@@ -12,6 +12,7 @@ from ipcwarden.syscalls import mount_mqueue, mq_getattr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
 
 _ENOENT, _EACCES, _ESRCH, _EMFILE = 2, 13, 3, 24
@@ -60,6 +61,24 @@ def executable(pid: int) -> str | None:
 def in_user_namespace() -> bool:
     """Tell whether we run in a user namespace of somebody's, as rootless engines do."""
     return slurp("/proc/self/uid_map").split() != [b"0", b"0", b"4294967295"]
+
+
+def holders(device: int, inode: int, most: int = 16) -> list[dict[str, Document]]:
+    """Return processes that are in a namespace, as {pid, command}, at most `most`.
+
+    Threads of their own namespace, open descriptors and mounts are not seen this way.
+    """
+    found: list[dict[str, Document]] = []
+    for name in posix.listdir("/proc"):
+        if name.isdigit() and len(found) < most:
+            try:
+                there = posix.stat(f"/proc/{name}/ns/ipc")
+                if (there.st_dev, there.st_ino) == (device, inode):
+                    command = slurp(f"/proc/{name}/comm").decode("utf-8", "backslashreplace").rstrip("\n")
+                    found.append({"pid": int(name), "command": command})
+            except OSError:
+                continue  # it ended, or is not ours to see
+    return found
 
 
 def read_limits() -> dict[str, int]:

@@ -1,0 +1,82 @@
+"""The rich door: `ipcwarden VERB`, for people; a module a verb, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+
+import ipcwarden
+from ipcwarden.errors import UsageError, WardenError
+
+VERBS = {
+    "check": "Check a policy, and say where and what is wrong.",
+    "compile": "Put the policy in force.",
+    "explain": "Say what the policy would decide on a bundle.",
+    "install": "Register the hooks with a runtime or an engine.",
+    "uninstall": "Undo what install has done.",
+    "show": "Show a running container's limits, usage and objects.",
+    "audit": "Read the audit log.",
+    "gc": "Audit and free what containers left whose poststop never came.",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every verb needs to know: the root that all paths are below."""
+
+    root: str
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = import_module(f"ipcwarden.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ipcwarden.__version__, prog_name="ipcwarden")
+@click.option(
+    "--root",
+    default="/",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    help="Work on what lies below DIR instead of on this host.",
+)
+@click.pass_context
+def cli(context: click.Context, root: str) -> None:
+    """Give every container on this host the IPC limits that its policy says, and see what each left behind."""
+    context.obj = Settings(root)
+
+
+def main() -> None:
+    """Run the CLI; exit with 0, 1 where something was found, 64 for wrong usage, or the code of the error's class."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except WardenError as error:
+        click.echo(f"ipcwarden: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read us has had enough; nobody is left to tell.
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,167 @@
+"""The fast door: `hook STAGE`, started by a container runtime with the state JSON on standard input.
+
+Nothing on this path imports more than the few modules that tests/unit/test_imports.py lists; error paths may.
+"""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import time
+
+from ipcwarden import privileges
+from ipcwarden.core.facts import Facts
+from ipcwarden.core.record import container_of
+from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
+from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, why
+from ipcwarden.files import read_all
+from ipcwarden.stages.create import create
+from ipcwarden.stages.poststart import poststart
+from ipcwarden.stages.site import Site, complain
+from ipcwarden.stages.teardown import poststop
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipcwarden.core.state import ContainerState
+
+USAGE = "hook [--root DIR] [--on-error refuse|allow] prestart|createRuntime|poststart|poststop"
+
+
+@value
+class Stage:
+    """What a stage needs: the capabilities it keeps, and the seconds it has, fewer than the runtime gives it."""
+
+    capabilities: tuple[int, ...]
+    seconds: float
+
+
+_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE + (privileges.CAP_SYS_CHROOT,), 8)
+STAGES = {
+    "prestart": _CREATION,
+    "createRuntime": _CREATION,
+    "poststart": Stage((*privileges.POSTSTART, privileges.CAP_SYS_CHROOT, privileges.CAP_SYS_PTRACE), 4),
+    "poststop": Stage((*privileges.POSTSTOP, privileges.CAP_SYS_CHROOT), 25),
+}
+
+
+@value
+class Options:
+    """The hook's arguments."""
+
+    stage: str
+    root: str
+    allow: bool
+
+
+def parse_arguments(arguments: Sequence[str]) -> Options:
+    """Read the arguments.  Raises `UsageError`."""
+    root, on_error, words = "/", "refuse", list(arguments)
+    while len(words) > 1 and words[0] in ("--root", "--on-error"):
+        if words[0] == "--root":
+            root = words[1]
+        else:
+            on_error = words[1]
+        del words[:2]
+    if len(words) != 1 or words[0] not in STAGES or on_error not in ("refuse", "allow") or not root.startswith("/"):
+        got = " ".join(arguments)
+        hint = f"usage: {USAGE}"
+        if words and words[-1] in ("createContainer", "startContainer"):
+            hint = "this stage runs where /proc/1 may be the host's: register createRuntime instead"
+        raise UsageError(f"cannot make sense of the arguments '{got}'", hint)
+    return Options(words[0], root, on_error == "allow")
+
+
+def _overrun(_signal_number: int, _frame: object) -> None:
+    raise DeadlineError("cannot finish in time: our own deadline passed, shortly before the runtime's")
+
+
+def _read_state() -> ContainerState:
+    try:
+        return parse_state(read_all(0, MAX_STATE_BYTES))
+    except OSError as error:
+        raise StateError(f"cannot read the state on stdin: {why(error)}") from error
+    except ValueError as error:
+        raise StateError(f"cannot use the state on stdin: {error}") from error
+
+
+def _run(site: Site, options: Options) -> None:
+    if options.stage == "poststop":
+        state = _read_state()
+        site.go_home()
+        poststop(site, state)
+    elif options.stage == "poststart":
+        state = _read_state()
+        site.go_home()
+        poststart(site, state)
+    else:
+        try:
+            policy = site.policy()  # first: it says in which mode faulty input is met
+        except PolicyError:
+            state = _read_state()
+            site.subject["container"] = container_of(state.id, state.bundle, Facts())
+            raise
+        create(site, policy, _read_state())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one stage and return its exit code."""
+    began = time.monotonic_ns()
+    options: Options | None = None
+    site: Site | None = None
+    try:
+        options = parse_arguments(arguments)
+        stage = STAGES[options.stage]
+        privileges.settle()
+        full = privileges.drop_directly(stage.capabilities)
+        _signal.signal(_signal.SIGALRM, _overrun)
+        _signal.setitimer(_signal.ITIMER_REAL, stage.seconds)
+        site = Site(options.root, options.stage, began=began)
+        site.privileges = "full" if full else "partial"
+        _run(site, options)
+    except WardenError as error:
+        return _fail(error, site, options)
+    except Exception as error:  # noqa: BLE001  (the last boundary: a bug of ours must not look like anything else)
+        return _fail(_bug(error), site, options)
+    return 0
+
+
+def _bug(error: Exception) -> WardenError:
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    return WardenError(
+        f"cannot go on: {type(error).__name__} at {place}: {error}", "this is a fault of ipcwarden, please report it"
+    )
+
+
+def _fail(error: WardenError, site: Site | None, options: Options | None) -> int:
+    """Say what went wrong, record it, and decide whether the container may start all the same."""
+    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    complain(f"{options.stage}: {error}" if options else str(error))
+    if site is not None and not isinstance(error, PolicyViolation):
+        _record(site, error)
+    if options is None or STAGES[options.stage] is not _CREATION:
+        return error.exit_code
+    if error.of_host:
+        return 0 if options.allow else error.exit_code
+    return 0 if site is not None and site.subject["mode"] == "permissive" else error.exit_code
+
+
+def _record(site: Site, error: WardenError) -> None:
+    container = site.subject["container"]
+    name = container["id"] if isinstance(container, dict) else "unknown"
+    try:
+        record = site.record("error", reason=error.reason, message=str(error))
+        site.deliver(record, f"{str(name)[:64]}")
+        site.alert(f"{site.stage} of container '{name}': {error}")
+    except Exception as second:  # noqa: BLE001  (the first error is the one that counts)
+        complain(f"{site.stage}: {second}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    posix._exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""One container's life as the ledger tells it: which namespace, whose limits, who else is in it."""
+
+from __future__ import annotations
+
+from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.namespace import Identity
+from ipcwarden.host.procfs import started
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+
+
+def identity_document(identity: Identity) -> Document:
+    """Return a namespace's identity as the ledger keeps it."""
+    return {
+        "id": identity.id,
+        "device": identity.device,
+        "inode": identity.inode,
+        "handle": identity.handle.hex(),
+    }
+
+
+def identity_of(document: dict[str, Document]) -> Identity | None:
+    """Return the identity that an entry has, or None."""
+    found = document.get("namespace")
+    if not isinstance(found, dict):
+        return None
+    return Identity(
+        int(found["id"]),  # type: ignore[arg-type]  # written by identity_document
+        int(found["device"]),  # type: ignore[arg-type]
+        int(found["inode"]),  # type: ignore[arg-type]
+        bytes.fromhex(str(found["handle"])),
+    )
+
+
+def is_living(document: dict[str, Document], boot: str) -> bool:
+    """Tell whether the process that the entry is about still runs: same boot, same pid, same start."""
+    pid, start = document.get("pid"), document.get("started")
+    return document.get("boot") == boot and isinstance(pid, int) and bool(start) and started(pid) == start
+
+
+def members(entries: int, identity: Identity, boot: str, but: str) -> dict[str, dict[str, Document]]:
+    """Return the living containers of a namespace by key, the one called `but` left out."""
+    found = {}
+    for key in keys(entries):
+        document = {} if key == but else peek(entries, key)
+        theirs = identity_of(document)
+        if theirs is not None and document.get("state") == "applied" and theirs.same_as(identity):
+            if is_living(document, boot):
+                found[key] = document
+    return found
+
+
+def wanted_of(document: dict[str, Document]) -> dict[str, int]:
+    """Return the limits that were decided on, by name."""
+    sysctls = document.get("sysctls")
+    return {
+        str(each["name"]): int(str(each["wanted"]))
+        for each in (sysctls if isinstance(sysctls, list) else [])
+        if isinstance(each, dict)
+    }
+
+
+def limits_of(document: dict[str, Document]) -> dict[str, int]:
+    """Return all limits as they were in force once the container had been created."""
+    limits = document.get("limits")
+    return {name: int(str(text)) for name, text in limits.items()} if isinstance(limits, dict) else {}
+
+
+def texts(limits: dict[str, int]) -> dict[str, Document]:
+    """Return limits as JSON keeps them: 64-bit numbers as texts."""
+    return {name: str(number) for name, number in limits.items()}

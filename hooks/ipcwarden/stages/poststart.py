@@ -1,0 +1,69 @@
+"""poststart: read back, and put right what the runtime overruled after the creation stage."""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.digests import entry_key
+from ipcwarden.core.plan import exceeds
+from ipcwarden.errors import NamespaceError, PolicyViolation
+from ipcwarden.host.ledger import take
+from ipcwarden.host.namespace import is_hosts, join, open_pinned
+from ipcwarden.host.procfs import read_limits, write_limits
+from ipcwarden.stages.life import identity_of, limits_of, texts, wanted_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.state import ContainerState
+    from ipcwarden.host.ledger import Entry
+    from ipcwarden.stages.site import Site
+
+
+def poststart(site: Site, state: ContainerState) -> None:
+    """Handle poststart; silent where nothing differs, or the container is not governed.
+
+    runc up to 1.5 calls it before the user's process starts (state `created`).  crun and runc 1.6 call it afterwards
+    (`running`): whoever had more than policy allows had it for a while then, and `PolicyViolation` is raised.
+    """
+    key = entry_key(state.id, state.bundle)
+    entry = take(site.entries, key)
+    if entry is None:
+        return
+    try:
+        subject = entry.document.get("subject")
+        site.subject.update(subject if isinstance(subject, dict) else {})
+        if entry.state == "applied" and site.subject["enforced"]:
+            _put_right(site, entry, key, late=state.status == "running")
+    finally:
+        entry.release()
+
+
+def _put_right(site: Site, entry: Entry, key: str, late: bool) -> None:
+    wanted = wanted_of(entry.document)
+    identity = identity_of(entry.document)
+    assert identity is not None
+    fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+    try:
+        if is_hosts(fd, site.own):
+            raise NamespaceError("cannot verify the limits: the pin leads to the host's IPC namespace")
+        join(fd)
+    finally:
+        posix.close(fd)
+    found = read_limits()
+    wrong = {name: found[name] for name, number in wanted.items() if found[name] != number}
+    if not wrong:
+        return
+    now = write_limits(wanted, found)
+    entry.write(limits=texts({**limits_of(entry.document), **now}))
+    sysctls: list[Document] = []
+    for each in entry.document["sysctls"]:  # type: ignore[union-attr]  # a list, as wanted_of has seen
+        if isinstance(each, dict) and each["name"] in wrong:
+            sysctls.append({**each, "found": str(wrong[str(each["name"])])})
+    site.deliver(site.record("verified", sysctls=sysctls, late=late), key, entry)
+    too_much = [f"{name}={number}" for name, number in wrong.items() if exceeds(name, number, wanted[name])]
+    if late and too_much:
+        raise PolicyViolation(
+            f"the container had {', '.join(too_much)} when it started, put right since",
+            "this runtime runs poststart too late: register a native door",
+        )

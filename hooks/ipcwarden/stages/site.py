@@ -1,0 +1,180 @@
+"""The host that a stage works on: where its ledger, pins and log lie, and what every record of it has in common."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from ipcwarden import syscalls
+from ipcwarden.core.policy import MAX_POLICY_BYTES, Memory, Policy, unpack
+from ipcwarden.core.record import RECORD_VERSION, line_of, timestamp
+from ipcwarden.errors import KernelError, PolicyError, RecordError, why
+from ipcwarden.files import open_directory, read
+from ipcwarden.host.journal import append, tell
+from ipcwarden.host.ledger import take
+from ipcwarden.host.namespace import Features, open_own
+from ipcwarden.host.procfs import boot_id, host_memory
+from ipcwarden.layout import COMPILED, ENTRIES, PINS, STATE, beneath
+from ipcwarden.privileges import narrow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.host.ledger import Entry
+
+HOME = "/proc/1/ns/mnt"
+
+
+class Site:
+    """One host, or what lies below `root` of it, as one stage sees it."""
+
+    def __init__(
+        self, root: str, stage: str, features: Features | None = None, home: str = HOME, began: int | None = None
+    ) -> None:
+        self.root = root
+        self.stage = stage
+        self.features = features or Features()
+        self.began = time.monotonic_ns() if began is None else began
+        self.own = open_own()
+        self.privileges = "full"
+        self.subject: dict[str, Document] = {
+            "mode": "enforcing",
+            "enforced": False,
+            "policy": None,
+            "container": None,
+            "profile": None,
+            "rule": None,
+            "decision": "none",
+            "unknown": [],
+        }
+        self._boot = ""
+        self._home = _elsewhere(home)
+        self._directories: tuple[int, int] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Tell whether we run in another mount namespace than the machine's, and can change to that."""
+        return self._home is not None
+
+    @property
+    def boot(self) -> str:
+        """The id of this boot."""
+        self._boot = self._boot or boot_id()
+        return self._boot
+
+    @property
+    def entries(self) -> int:
+        """The directory of the ledger, made where it is missing.  Raises `RecordError`."""
+        return self._open_directories()[0]
+
+    @property
+    def pins(self) -> int:
+        """The directory of the pins, made where it is missing.  Raises `RecordError`."""
+        return self._open_directories()[1]
+
+    def _open_directories(self) -> tuple[int, int]:
+        if self._directories is None:
+            self._directories = (
+                open_directory(self.root, ENTRIES, create=0o700),
+                open_directory(self.root, PINS, create=0o700),
+            )
+        return self._directories
+
+    def go_home(self) -> None:
+        """Change to the machine's mount namespace: a pin made in an engine's private one is found by nobody else."""
+        if self._home is not None:
+            try:
+                syscalls.setns(self._home, syscalls.CLONE_NEWNS)
+            except OSError as error:
+                raise KernelError(f"cannot enter the mount namespace of process 1: {why(error)}") from error
+            posix.close(self._home)
+            self._home = None
+
+    def narrow(self, keep: tuple[int, ...]) -> None:
+        """Give up every capability but these; where that fails, records say so."""
+        if not narrow(keep):
+            self.privileges = "partial"
+
+    def policy(self) -> Policy:
+        """Return the policy in force.  Raises `PolicyError`."""
+        path = beneath(self.root, f"{STATE}/{COMPILED}")
+        try:
+            directory = open_directory(self.root, STATE, error=PolicyError)
+            try:
+                policy = unpack(read(COMPILED, MAX_POLICY_BYTES, directory, trusted=True))
+            finally:
+                posix.close(directory)
+        except FileNotFoundError as error:
+            raise PolicyError(
+                f"cannot find the policy in force, '{path}'", "ipcwarden compile puts it there"
+            ) from error
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            reason = why(error) if isinstance(error, OSError) else error
+            raise PolicyError(f"cannot use the policy in force, '{path}': {reason}", "ipcwarden compile") from error
+        self.subject.update(policy=policy.digest[:12], mode=policy.mode)
+        return policy
+
+    def memory(self, limit: int | None) -> Memory:
+        """Return what amounts are relative to."""
+        return Memory(limit, host_memory(), posix.sysconf("SC_PAGE_SIZE"))
+
+    def record(self, event: str, **more: Document) -> dict[str, Document]:
+        """Return a record of `event`, about what is the subject now."""
+        now = time.time_ns()
+        return {
+            "version": RECORD_VERSION,
+            "time": timestamp(now, tuple(time.gmtime(now // 1_000_000_000))),
+            "event": event,
+            "host": posix.uname().nodename,
+            "boot": self.boot,
+            "stage": self.stage,
+            **self.subject,
+            "duration_ms": (time.monotonic_ns() - self.began) // 10_000 / 100,
+            "privileges": self.privileges,
+            **more,
+        }
+
+    def deliver(self, record: dict[str, Document], key: str, entry: Entry | None = None) -> bool:
+        """Append a record to the log; where that fails, keep it in the ledger for gc, and return False.
+
+        Raises `RecordError` where the ledger cannot be written either.
+        """
+        line = line_of(record)
+        try:
+            append(self.root, [line])
+        except RecordError as error:
+            text = line.decode("ascii").rstrip("\n")
+            if entry is None:
+                entry = take(self.entries, f"{key}~{time.time_ns():x}", create=True)
+                assert entry is not None
+                entry.write(state="recorded", undelivered=[text])
+                entry.release()
+            else:
+                waiting = entry.document.get("undelivered")
+                entry.write(undelivered=[*(waiting if isinstance(waiting, list) else []), text])
+            complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
+            return False
+        return True
+
+    def alert(self, sentence: str) -> None:
+        """Say to the system's journal what somebody should see today."""
+        tell(self.root, sentence)
+
+
+def complain(sentence: str) -> None:
+    """Write one line to standard error, which the runtime may or may not show; nobody listening is no error."""
+    try:
+        posix.write(2, f"ipcwarden: {sentence}\n".encode("ascii", "backslashreplace"))
+    except OSError:
+        pass
+
+
+def _elsewhere(home: str) -> int | None:
+    # Unreadable (rootless, or a process 1 with more capabilities than we have): then here is where we work.
+    try:
+        there, here = posix.stat(home), posix.stat("/proc/self/ns/mnt")
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            return posix.open(home, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,160 @@
+"""poststop and gc: through the pin, what a container left behind; then free the namespace, and prove it."""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.digests import entry_key
+from ipcwarden.core.findings import drift, largest, totals
+from ipcwarden.core.record import line_of
+from ipcwarden.errors import NamespaceError, RecordError
+from ipcwarden.host.journal import append
+from ipcwarden.host.ledger import keys, take
+from ipcwarden.host.namespace import destroyed, is_hosts, join, open_pinned, unpin
+from ipcwarden.host.procfs import holders, inventory, read_limits
+from ipcwarden.stages.life import identity_of, is_living, members, wanted_of
+from ipcwarden.stages.site import complain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.state import ContainerState
+    from ipcwarden.host.ledger import Entry
+    from ipcwarden.host.namespace import Identity
+    from ipcwarden.stages.site import Site
+
+
+def poststop(site: Site, state: ContainerState) -> None:
+    """Handle poststop; silent where the ledger knows nothing of the container: refused, ungoverned, or done already.
+
+    Raises `WardenError` where the findings are not safe: then the entry stays for gc.
+    """
+    entry = _stopped(site, entry_key(state.id, state.bundle))
+    if entry is not None:
+        tear_down(site, entry, "teardown")
+
+
+def _stopped(site: Site, key: str) -> Entry | None:
+    """Return the entry of the container that has stopped: two runtimes' roots may run one bundle under one id."""
+    entry = take(site.entries, key)
+    if entry is None or not is_living(entry.document, site.boot):
+        return entry
+    for other in keys(site.entries):
+        aside = take(site.entries, other, wait=False) if other.startswith(f"{key}~") else None
+        if aside is not None:
+            if aside.state == "applied" and not is_living(aside.document, site.boot):
+                entry.release()
+                return aside
+            aside.release()
+    return entry
+
+
+def tear_down(site: Site, entry: Entry, event: str) -> None:
+    """Finish a life from wherever it stands: findings into the ledger, free, prove, record, forget."""
+    subject = entry.document.get("subject")
+    site.subject.update(subject if isinstance(subject, dict) else {})
+    lines = _undelivered(entry)
+    try:
+        if entry.state in ("creating", "applied"):
+            _examine(site, entry, event)
+        if entry.state == "stopping":
+            lines.append(line_of(_free(site, entry, event)))
+        try:
+            if lines:
+                append(site.root, lines)
+        except RecordError as error:
+            entry.write(state="recorded", undelivered=[line.decode("ascii").rstrip("\n") for line in lines])
+            complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
+            entry.release()
+        else:
+            entry.delete()
+    except BaseException:
+        entry.release()
+        raise
+
+
+def _undelivered(entry: Entry) -> list[bytes]:
+    waiting = entry.document.get("undelivered")
+    return [f"{line}\n".encode("ascii") for line in (waiting if isinstance(waiting, list) else [])]
+
+
+def _examine(site: Site, entry: Entry, event: str) -> None:
+    """Put what is in the namespace into the ledger, before anything is freed."""
+    identity = identity_of(entry.document)
+    findings: dict[str, Document] = {}
+    if identity is not None and entry.document.get("boot") == site.boot:
+        try:
+            findings = _findings(site, entry, identity)
+        except NamespaceError as error:
+            # Whoever comes later may have more luck; gc is the last to try.
+            if event == "teardown" and entry.state == "applied":
+                raise
+            findings = {"failure": str(error)}
+    entry.write(state="stopping", findings=findings)
+
+
+def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
+    fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+    try:
+        if is_hosts(fd, site.own):
+            raise NamespaceError("cannot audit the container: its pin leads to the host's IPC namespace")
+        join(fd)
+    finally:
+        posix.close(fd)
+    try:
+        objects = inventory()
+        limits = read_limits()
+    finally:
+        join(site.own)  # our own membership would keep the namespace alive
+    shown = largest(objects)
+    company = members(site.entries, identity, site.boot, entry.key) if entry.document.get("shared") else {}
+    return {
+        "totals": totals(objects),
+        "objects": [dict(each) for each in shown],
+        "objects_omitted": len(objects) - len(shown),
+        "drift": drift(wanted_of(entry.document), limits) if site.subject["enforced"] else [],
+        "company": len(company),
+    }
+
+
+def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
+    """Unpin, prove, and return the record."""
+    identity = identity_of(entry.document)
+    unpin(site.pins, str(entry.document["pin"]))
+    gone: bool | None = True
+    others: list[Document] = []
+    if identity is not None and entry.document.get("boot") == site.boot:
+        gone = destroyed(identity)
+        others = [] if gone else list(holders(identity.device, identity.inode))
+    held = gone is False or bool(others)
+    namespace: dict[str, Document] = {
+        "id": identity.id or None if identity else None,
+        "inode": identity.inode if identity else None,
+        "shared": bool(entry.document.get("shared")),
+        "destroyed": gone,
+        "holders": others,
+    }
+    told = _told(site, entry, held)
+    return site.record("error" if "message" in told else event, namespace=namespace, **told)
+
+
+def _told(site: Site, entry: Entry, held: bool) -> dict[str, Document]:
+    """Return what a record says of the findings; `held` where somebody still has the namespace."""
+    findings = entry.document.get("findings")
+    assert isinstance(findings, dict)
+    if "failure" in findings:
+        return {"reason": "namespace", "message": findings["failure"]}
+    if "totals" not in findings:
+        return {}  # of an earlier boot: whatever there was went with it
+    in_use = bool(findings["company"]) or (held and bool(entry.document.get("joined")))
+    objects = findings["objects"]
+    assert isinstance(objects, list)
+    if held and objects and not in_use:
+        site.alert(f"container '{entry.key}' left objects in an IPC namespace that something still holds")
+    fate = "held" if held else "freed"
+    return {
+        "present" if in_use else "leftovers": findings["totals"],
+        "objects": [{**each, "fate": fate} for each in objects if isinstance(each, dict)],
+        "objects_omitted": findings["objects_omitted"],
+        "drift": findings["drift"],
+    }
