@@ -39,7 +39,7 @@ have() {
 }
 
 apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes "$@" ||
+    DEBIAN_FRONTEND=noninteractive apt-get -qq --yes -o APT::Sandbox::User=root "$@" >/dev/null ||
         die "apt-get $* failed (see above)"
 }
 
