@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import namespace, residue
 from support.bundle import FIRST_ID
-from support.shell import run
+from support.shell import run, until
 
 if TYPE_CHECKING:
     from support.engine import BareEngine, Engine, PodmanEngine
@@ -174,9 +174,11 @@ def test_residue_tells_of_a_process() -> None:
     """The check that nothing is left sees a process that was not there before."""
     before = residue.look()
     with subprocess.Popen(["sleep", "60"]) as process:
-        after = residue.look()
-        process.kill()
-    assert after.beside(before) == [f"processes: left behind: {process.pid} sleep 60"]
+        told = [f"processes: left behind: {process.pid} sleep 60"]
+        try:
+            until(lambda: residue.look().beside(before) == told, "the process to be seen")
+        finally:
+            process.kill()
 
 
 def test_residue_tells_of_a_pin(scratch: Path) -> None:
