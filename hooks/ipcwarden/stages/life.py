@@ -71,3 +71,9 @@ def limits_of(document: dict[str, Document]) -> dict[str, int]:
 def texts(limits: dict[str, int]) -> dict[str, Document]:
     """Return limits as JSON keeps them: 64-bit numbers as texts."""
     return {name: str(number) for name, number in limits.items()}
+
+
+def undelivered_of(document: dict[str, Document]) -> list[bytes]:
+    """Return the records that wait for the log, as the lines they will be."""
+    waiting = document.get("undelivered")
+    return [f"{line}\n".encode("ascii") for line in (waiting if isinstance(waiting, list) else [])]

@@ -12,7 +12,7 @@ from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import keys, take
 from ipcwarden.host.namespace import destroyed, is_hosts, join, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
-from ipcwarden.stages.life import identity_of, is_living, members, wanted_of
+from ipcwarden.stages.life import identity_of, is_living, members, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain
 
 TYPE_CHECKING = False
@@ -49,16 +49,21 @@ def _stopped(site: Site, key: str) -> Entry | None:
     return entry
 
 
-def tear_down(site: Site, entry: Entry, event: str) -> None:
-    """Finish a life from wherever it stands: findings into the ledger, free, prove, record, forget."""
+def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | None:
+    """Finish a life from wherever it stands: findings into the ledger, free, prove, record, forget.
+
+    Returns the record; None where an earlier one had only to be delivered.
+    """
+    record: dict[str, Document] | None = None
     subject = entry.document.get("subject")
     site.subject.update(subject if isinstance(subject, dict) else {})
-    lines = _undelivered(entry)
+    lines = undelivered_of(entry.document)
     try:
         if entry.state in ("creating", "applied"):
             _examine(site, entry, event)
         if entry.state == "stopping":
-            lines.append(line_of(_free(site, entry, event)))
+            record = _free(site, entry, event)
+            lines.append(line_of(record))
         try:
             if lines:
                 append(site.root, lines)
@@ -71,11 +76,7 @@ def tear_down(site: Site, entry: Entry, event: str) -> None:
     except BaseException:
         entry.release()
         raise
-
-
-def _undelivered(entry: Entry) -> list[bytes]:
-    waiting = entry.document.get("undelivered")
-    return [f"{line}\n".encode("ascii") for line in (waiting if isinstance(waiting, list) else [])]
+    return record
 
 
 def _examine(site: Site, entry: Entry, event: str) -> None:
@@ -89,7 +90,9 @@ def _examine(site: Site, entry: Entry, event: str) -> None:
             # Whoever comes later may have more luck; gc is the last to try.
             if event == "teardown" and entry.state == "applied":
                 raise
-            findings = {"failure": str(error)}
+            # A hook that died before it had pinned: nothing ever ran in the namespace, and it is gone.
+            unborn = entry.state == "creating" and destroyed(identity)
+            findings = {} if unborn else {"failure": str(error)}
     entry.write(state="stopping", findings=findings)
 
 
@@ -145,8 +148,9 @@ def _told(site: Site, entry: Entry, held: bool) -> dict[str, Document]:
     if "failure" in findings:
         return {"reason": "namespace", "message": findings["failure"]}
     if "totals" not in findings:
-        return {}  # of an earlier boot: whatever there was went with it
-    in_use = bool(findings["company"]) or (held and bool(entry.document.get("joined")))
+        return {}  # of an earlier boot, or never pinned: whatever there was went with it
+    company = bool(findings["company"]) or is_living(entry.document, site.boot)
+    in_use = company or (held and bool(entry.document.get("joined")))
     objects = findings["objects"]
     assert isinstance(objects, list)
     if held and objects and not in_use:

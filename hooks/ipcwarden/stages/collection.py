@@ -1,0 +1,133 @@
+"""gc: finish every life that nobody else will finish."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from ipcwarden.core.facts import Facts
+from ipcwarden.core.record import container_of
+from ipcwarden.errors import KernelError
+from ipcwarden.files import open_regular
+from ipcwarden.host.journal import append
+from ipcwarden.host.ledger import keys, leftover_drafts, peek, take
+from ipcwarden.host.namespace import identify, unpin
+from ipcwarden.stages.life import identity_document, is_living, undelivered_of
+from ipcwarden.stages.teardown import tear_down
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.stages.site import Site
+
+
+@value
+class Due:
+    """An entry that gc may have to finish, and why: gone, unfinished, undelivered, released or empty."""
+
+    key: str
+    reason: str
+    container: str
+
+
+def due(document: dict[str, Document], living: bool, release: bool) -> str:
+    """Return why an entry is due, or an empty string: pure, but for what `living` says of the world."""
+    state = document.get("state", "")
+    if state == "recorded":
+        return "undelivered"
+    if state == "applied" and document.get("undelivered") and living and not release:
+        return "undelivered"
+    if state == "stopping":
+        return "unfinished"
+    if not state:
+        return "empty"
+    if state == "creating":
+        return "unfinished"  # whoever is still at it holds the lock
+    if not living:
+        return "gone"
+    return "released" if release else ""
+
+
+def find_due(site: Site, release: bool) -> list[Due]:
+    """Return the entries that are due now; changes nothing."""
+    found = []
+    for key in keys(site.entries):
+        document = peek(site.entries, key)
+        reason = due(document, is_living(document, site.boot), release)
+        if reason:
+            found.append(Due(key, reason, _name_of(document, key)))
+    return found
+
+
+def _name_of(document: dict[str, Document], key: str) -> str:
+    subject = document.get("subject")
+    container = subject.get("container") if isinstance(subject, dict) else None
+    return str(container["id"]) if isinstance(container, dict) else key.rpartition("-")[0] or key
+
+
+def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | None:
+    """Finish one entry; return its record, or None where there was nothing to record (any more).
+
+    `older_than` seconds must have passed since a gc first saw the container gone: its poststop may be on its way.
+    """
+    entry = take(site.entries, which.key, wait=False)
+    if entry is None:
+        return None  # somebody is at it, or it is done
+    reason = due(entry.document, is_living(entry.document, site.boot), which.reason == "released")
+    if not reason:
+        entry.release()
+        return None
+    if reason == "empty":
+        entry.delete()
+        return None
+    seen, now = entry.document.get("gone_since"), time.time()
+    if reason == "gone" and older_than > 0 and not (isinstance(seen, int) and now - seen >= older_than):
+        if not isinstance(seen, int):
+            entry.write(gone_since=int(now))
+        entry.release()
+        return None
+    if reason == "undelivered" and entry.state == "applied":
+        append(site.root, undelivered_of(entry.document))
+        entry.write(undelivered=[])
+        entry.release()
+        return None
+    return tear_down(site, entry, "collected")
+
+
+def remove_drafts(site: Site) -> None:
+    """Remove drafts of entries whose writer died."""
+    for name in leftover_drafts(site.entries):
+        posix.unlink(name, dir_fd=site.entries)
+
+
+def strays(site: Site) -> list[str]:
+    """Return the names of pins that no entry speaks of."""
+    names = posix.listdir(site.pins)  # before the ledger: an entry is written before its pin
+    spoken_of = {peek(site.entries, key).get("pin") for key in keys(site.entries)}
+    return sorted(name for name in names if name not in spoken_of)
+
+
+def adopt(site: Site, name: str) -> Due | None:
+    """Give a stray pin an entry, so that it is audited before it is freed; None where it pins nothing any more."""
+    try:
+        fd = open_regular(name, posix.O_RDONLY, site.pins)
+        try:
+            identity = identify(fd, site.features)
+        finally:
+            posix.close(fd)
+    except (OSError, ValueError, KernelError):
+        unpin(site.pins, name)
+        return None
+    entry = take(site.entries, f"{name}~stray", create=True)
+    assert entry is not None
+    container = name.rpartition("-")[0] or name
+    entry.write(
+        state="applied",
+        boot=site.boot,
+        pin=name,
+        namespace=identity_document(identity),
+        subject={**site.subject, "container": container_of(container, "", Facts())},
+    )
+    entry.release()
+    return Due(entry.key, "gone", container)
