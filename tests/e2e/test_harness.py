@@ -174,9 +174,9 @@ def test_residue_tells_of_a_process() -> None:
     """The check that nothing is left sees a process that was not there before."""
     before = residue.look()
     with subprocess.Popen(["sleep", "60"]) as process:
-        told = [f"processes: left behind: {process.pid} sleep 60"]
+        told = f"processes: left behind: {process.pid} sleep 60"
         try:
-            until(lambda: residue.look().beside(before) == told, "the process to be seen")
+            until(lambda: told in residue.look().beside(before), told)
         finally:
             process.kill()
 
@@ -189,5 +189,4 @@ def test_residue_tells_of_a_pin(scratch: Path) -> None:
     run("mount", "--bind", residue.OURS, pin).check()
     after = residue.look()
     run("umount", pin).check()
-    [sentence] = after.beside(before)
-    assert re.match(rf"mounts: left behind: .* {pin} .* nsfs", sentence)
+    assert re.search(rf"^mounts: left behind: .* {pin} .* nsfs", "\n".join(after.beside(before)), re.MULTILINE)
