@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
-from ipcwarden.compiler.findings import Report
-from ipcwarden.compiler.nodes import Mapping, Node, Scalar, Spoilt, shown
+from ipcwarden.compiler.findings import listed
+from ipcwarden.compiler.nodes import Mapping, Scalar, Spoilt, shown
 from ipcwarden.core.sysctls import BYTES, PAGES, range_of
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ipcwarden.compiler.findings import Report
+    from ipcwarden.compiler.nodes import Node
     from ipcwarden.core.policy import Amount
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -27,7 +29,8 @@ SCALED = frozenset(
         "fs.mqueue.msg_max",
     )
 )
-_MOST_PER_CENT = 10000
+MOST_PER_CENT = 10000
+_DIGITS = 40
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,19})(KiB|MiB|GiB|TiB)")
 _COUNT_OF_PAGES = re.compile(r"(0|[1-9][0-9]{0,19}) pages")
 _SHARE = re.compile(r"([1-9][0-9]{0,4})% of (memory|limit|host)")
@@ -37,6 +40,8 @@ _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _LOOSE_SIZE = re.compile(r"([0-9]+)\s*([kmgt])i?(?:b|bytes)?", re.IGNORECASE)
 _LOOSE_SHARE = re.compile(r"([0-9]+)\s*%.*")
 _HEX = re.compile(r"0[xX]([0-9a-fA-F]{1,16})")
+_FRACTION = re.compile(r"[0-9]+[.eE:][0-9.eE:+-]*([KMGT]i?B?)?")
+_UNLIMITED = frozenset(("", "max", "unlimited", "infinity", "-1"))
 _DECORATED = re.compile(r"[+]?0*([0-9][0-9_,']{0,30})")
 
 
@@ -68,34 +73,42 @@ def amount_of(name: str, node: Node, machine: Machine, report: Report) -> Amount
 
 
 def _written(name: str, node: Scalar, text: str, machine: Machine, report: Report) -> Amount | None:
-    if text == "kernel":
-        return text
+    number = _number(name, text, machine.page)
+    if number is not None:
+        return _in_range(name, node, number, machine, report)
+    amount = text if text == "kernel" else _relative(name, text)
+    if amount is None:
+        hint = _misspelled(text, name) or _misplaced(text, name, machine.page)
+        report.error(node.at, f"must be {wanted(name)}, not {shown(node)}", hint)
+    return amount
+
+
+def _number(name: str, text: str, page: int) -> int | None:
+    """Return a number as the kernel counts it; None where it is no number, or has a unit that does not fit."""
     if _NUMBER.fullmatch(text):
-        return _in_range(name, node, text, machine, report)
+        return int(text[:_DIGITS])  # still far beyond every range
     if (found := _SIZE.fullmatch(text)) and name in BYTES | PAGES:
         number = int(found[1]) * UNITS[found[2]]
-        if name in PAGES and number % machine.page:
-            report.error(node.at, f"{text} is not a whole number of pages of {machine.page} bytes", "round it up")
-            return None
-        return _in_range(name, node, str(number // machine.page if name in PAGES else number), machine, report)
-    if (found := _COUNT_OF_PAGES.fullmatch(text)) and name in PAGES:
-        return _in_range(name, node, found[1], machine, report)
-    if (found := _SHARE.fullmatch(text)) and name in SHARES:
-        if int(found[1]) > _MOST_PER_CENT:
-            report.error(node.at, f"must be 1% to {_MOST_PER_CENT}%, not {shown(node)}")
-            return None
+        if name in BYTES:
+            return number
+        return None if number % page else number // page
+    found = _COUNT_OF_PAGES.fullmatch(text)
+    return int(found[1]) if found and name in PAGES else None
+
+
+def _relative(name: str, text: str) -> Amount | None:
+    if (found := _SHARE.fullmatch(text)) and name in SHARES and int(found[1]) <= MOST_PER_CENT:
         # Who has no limit can use the whole host's memory: that is its limit.
         return ("memory", None if found[2] == "host" else int(found[1]), int(found[1]), 0)
     if (found := _PER_GIB.fullmatch(text)) and name in SCALED:
         return ("per_gib", int(found[1]))
-    report.error(node.at, f"must be {wanted(name)}, not {shown(node)}", _meant(name, text))
     return None
 
 
-def _in_range(name: str, node: Scalar, digits: str, machine: Machine, report: Report) -> int | None:
+def _in_range(name: str, node: Scalar, number: int, machine: Machine, report: Report) -> int | None:
     low, high = machine.range_of(name)
-    if len(digits) <= 40 and low <= int(digits) <= high:
-        return int(digits)
+    if low <= number <= high:
+        return number
     hint = ""
     if high < range_of(name, ipcmni_extend=True)[1]:
         hint = "more needs the kernel's boot option ipcmni_extend"
@@ -122,10 +135,12 @@ def _per_cent(node: Node | None, report: Report) -> int | None:
         return None
     if isinstance(node, Scalar):
         found = _PER_CENT.fullmatch(str(node.value))
-        if found and int(found[1]) <= _MOST_PER_CENT:
+        if found and int(found[1]) <= MOST_PER_CENT:
             return int(found[1])
-        hint = f"write {node.value}%" if isinstance(node.value, int) and node.value > 0 and node.value is not True else ""
-        report.error(node.at, f"must be a percentage from 1% to {_MOST_PER_CENT}%, not {shown(node)}", hint)
+        hint = (
+            f"write {node.value}%" if isinstance(node.value, int) and node.value > 0 and node.value is not True else ""
+        )
+        report.error(node.at, f"must be a percentage from 1% to {MOST_PER_CENT}%, not {shown(node)}", hint)
     elif not isinstance(node, Spoilt):
         report.error(node.at, f"must be a percentage, not {shown(node)}")
     return -1
@@ -142,7 +157,7 @@ def _least(node: Node | None, report: Report) -> int | None:
         number = int(found[1]) * UNITS[found[2]] if found else int(text)
         if number <= range_of("kernel.shmmax")[1]:
             return number
-    report.error(node.at, f"must be bytes, such as 1GiB, not {shown(node)}", _meant("kernel.shmmax", text))
+    report.error(node.at, f"must be bytes, such as 1GiB, not {shown(node)}", _misspelled(text, "kernel.shmmax"))
     return None
 
 
@@ -159,22 +174,29 @@ def wanted(name: str) -> str:
     return "0, 1 or 'kernel'" if name == "kernel.shm_rmid_forced" else "a count, such as 250, or 'kernel'"
 
 
-def _meant(name: str, text: str) -> str:
+def _misspelled(text: str, name: str) -> str:
     """Guess what was meant, for a hint and never for a value."""
     if found := _HEX.fullmatch(text):
         return f"numbers are decimal: write {int(found[1], 16)}"
     if found := _DECORATED.fullmatch(text):
-        digits = "".join(c for c in found[1] if c.isdigit())
-        return f"write {digits}: only digits, no leading zero"
-    if (found := _LOOSE_SIZE.fullmatch(text)) and name in BYTES | PAGES:
+        return f"write {''.join(c for c in found[1] if c.isdigit())}: only digits, no leading zero"
+    if (found := _LOOSE_SIZE.fullmatch(text)) and name in BYTES | PAGES and not _SIZE.fullmatch(text):
         return f"write {found[1].lstrip('0') or '0'}{found[2].upper()}iB"
-    if found := _LOOSE_SHARE.fullmatch(text):
-        share = f"'{found[1].lstrip('0') or '1'}% of memory'"
-        return f"write {share}" if name in SHARES else "shares of memory are for kernel.shmmax and kernel.shmall"
-    if "per" in text:
-        return "write '256 per GiB'" if name in SCALED else f"'N per GiB' is for {', '.join(sorted(SCALED))}"
-    if _SIZE.fullmatch(text) or _COUNT_OF_PAGES.fullmatch(text):
-        return "it counts, without a unit" if name not in BYTES else "it is measured in bytes"
-    if re.fullmatch(r"[0-9.]+[.eE:][0-9.eE:+-]*", text):
+    if _FRACTION.fullmatch(text):
         return "a whole number in digits alone"
-    return "write 'kernel', or the number that you mean" if text in ("max", "unlimited", "-1", "infinity", "") else ""
+    return "write 'kernel', or the number that you mean" if text in _UNLIMITED else ""
+
+
+def _misplaced(text: str, name: str, page: int) -> str:
+    """Say where a spelling belongs that does not belong here."""
+    if found := _LOOSE_SHARE.fullmatch(text):
+        if name not in SHARES:
+            return f"shares of memory are for {listed(sorted(SHARES), 'and')}"
+        return f"write '{found[1].lstrip('0') or '1'}% of memory', at most {MOST_PER_CENT}%"
+    if "per" in text:
+        return "write '256 per GiB'" if name in SCALED else f"'N per GiB' is for {listed(sorted(SCALED), 'and')}"
+    if _SIZE.fullmatch(text) or _COUNT_OF_PAGES.fullmatch(text):
+        if name in PAGES:
+            return f"the kernel counts whole pages of {page} bytes: round it up"
+        return "it is measured in bytes" if name in BYTES else "it is a count, without a unit"
+    return ""

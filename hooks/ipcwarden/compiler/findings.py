@@ -62,7 +62,9 @@ class Report:
 
     def has_error_at(self, at: Place) -> bool:
         """Tell whether this very place has an error already."""
-        return any((f.severity, f.file, f.line, f.column) == ("error", at.file, at.line, at.column) for f in self._found)
+        return any(
+            (f.severity, f.file, f.line, f.column) == ("error", at.file, at.line, at.column) for f in self._found
+        )
 
     @property
     def failed(self) -> bool:

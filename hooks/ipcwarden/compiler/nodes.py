@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ipcwarden.compiler.findings import Place
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from ipcwarden.compiler.findings import Place
+
     Node: TypeAlias = "Scalar | Mapping | Sequence | Spoilt"
-    Plain: TypeAlias = None | bool | int | str | list["Plain"] | dict[str, "Plain"]
+    Plain: TypeAlias = bool | int | str | list["Plain"] | dict[str, "Plain"] | None
     Step: TypeAlias = str | int
 
 
@@ -19,7 +20,7 @@ class Scalar:
     """Text, a whole number, true, false or null; `text` is how it was written."""
 
     at: Place
-    value: None | bool | int | str
+    value: bool | int | str | None
     text: str
 
 
@@ -101,4 +102,4 @@ def shown(node: Node) -> str:
         case Scalar(value=str(text)):
             return f"'{text if len(text) <= 60 else text[:57] + '...'}'" if text else "nothing"
         case _:
-            return node.text if isinstance(node, Scalar) else "spoilt"
+            return node.text if isinstance(node, Scalar) else "nothing"

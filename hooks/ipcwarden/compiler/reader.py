@@ -10,16 +10,18 @@ import re
 import yaml
 
 from ipcwarden.compiler.findings import Place, Report
-from ipcwarden.compiler.nodes import Mapping, Node, Scalar, Sequence, Spoilt
+from ipcwarden.compiler.nodes import Mapping, Scalar, Sequence, Spoilt
 from ipcwarden.core.sysctls import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ipcwarden.compiler.nodes import Node
+
 MAX_DEPTH = 24  # a policy needs 8
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
-_WORDS: dict[str, None | bool] = {"null": None, "true": True, "false": False}
+_WORDS: dict[str, bool | None] = {"null": None, "true": True, "false": False}
 # What YAML forbids, and the three line breaks that it alone takes for such: an editor shows them on one line.
 _FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
@@ -89,7 +91,8 @@ class _Builder:
         return root
 
     def _place(self, event: yaml.Event, path: str) -> Place:
-        return Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1, path)
+        mark = event.start_mark
+        return Place(self._file, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, path)
 
     def _node(self, event: yaml.Event, path: str, depth: int) -> Node:
         at = self._place(event, path)
@@ -97,7 +100,9 @@ class _Builder:
             self._report.error(at, f"it is nested deeper than {MAX_DEPTH} levels", "no policy needs that")
             raise _Unusable
         if isinstance(event, yaml.AliasEvent):
-            self._report.error(at, f"the alias '*{event.anchor}' cannot be used", "write the value again, or use extends")
+            self._report.error(
+                at, f"the alias '*{event.anchor}' cannot be used", "write the value again, or use extends"
+            )
             return Spoilt(at)
         self._plainly(event, at)
         if isinstance(event, yaml.MappingStartEvent):

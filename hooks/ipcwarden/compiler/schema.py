@@ -9,18 +9,18 @@ import json
 import jsonschema
 
 from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
-from ipcwarden.compiler.nodes import Mapping, Node, Scalar, Spoilt, find, plain, shown, without
+from ipcwarden.compiler.nodes import Mapping, Scalar, Spoilt, find, plain, shown, without
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ipcwarden.compiler.nodes import Step
+    from ipcwarden.compiler.nodes import Node, Step
 
     Way = tuple[Step, ...]
 
 NOT_YET = {
     "": frozenset(("stale_pins", "trust_annotations")),
     "profiles": frozenset(
-        "keep reap expect shared nested_ipc rlimits writable_proc_sys drift dev_shm trust_annotations".split()
+        ("keep", "reap", "expect", "shared", "nested_ipc", "rlimits", "writable_proc_sys", "drift", "dev_shm")
     ),
 }
 _TYPES = {
@@ -121,10 +121,10 @@ def _sysctl_hint(key: str, known: list[str]) -> str:
 
 def _sentence(error: jsonschema.ValidationError, node: Node, way: Way, wanted: str) -> tuple[str, str]:
     """Return what is wrong and what would be right."""
-    rule = error.validator_value
+    rule: object = error.validator_value
     if error.validator == "type":
-        return _wrong_type([rule] if isinstance(rule, str) else list(rule), node, way)
-    if error.validator == "enum":
+        return _wrong_type([str(each) for each in rule] if isinstance(rule, list) else [str(rule)], node, way)
+    if error.validator == "enum" and isinstance(rule, list):
         choices = [str(choice) for choice in rule]
         hint = did_you_mean(str(error.instance), choices) if isinstance(error.instance, str) else ""
         return f"must be {listed(choices)}, not {shown(node)}", hint

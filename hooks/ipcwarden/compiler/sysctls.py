@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ipcwarden.compiler.amounts import SHARE_KEYS, Machine, amount_of
-from ipcwarden.compiler.findings import Place, Report
-from ipcwarden.compiler.nodes import Mapping, Node, Scalar, Spoilt, shown
-from ipcwarden.core.sysctls import FILES, SEM_FIELDS, numbers
+from ipcwarden.compiler.nodes import Mapping, Scalar, Spoilt, shown
+from ipcwarden.core.sysctls import SEM_FIELDS, numbers
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from ipcwarden.compiler.findings import Place, Report
+    from ipcwarden.compiler.nodes import Node
     from ipcwarden.core.policy import Amount
 
     Drafts: TypeAlias = "dict[str, Draft]"
@@ -94,20 +95,19 @@ class Sysctls:
     def _four(self, node: Node) -> dict[str, Bound]:
         """Return the bounds of all fields that are written in one text."""
         text = str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
-        fields = ("kernel",) * 4 if text == "kernel" else numbers("kernel.sem", text)
-        if fields is None:
-            fields = (None,) * 4
-            if not isinstance(node, Spoilt):
+        four = numbers("kernel.sem", text)
+        if four is None:
+            if text != "kernel" and not isinstance(node, Spoilt):
                 wanted = "must be four numbers, such as '250 32000 100 128', or 'kernel'"
                 hint = "in the order SEMMSL SEMMNS SEMOPM SEMMNI, without units, blanks between"
                 self._report.error(node.at, f"{wanted}, not {shown(node)}", hint)
-        found: dict[str, Bound] = {}
-        for name, field in zip(FILES["kernel.sem"], fields, strict=True):
-            amount: Amount | None = field
-            if isinstance(field, int):
-                low, high = self._machine.range_of(name)
-                if not low <= field <= high:
-                    self._report.error(node.at, f"{name} must be {low} to {high}, not {field}")
-                    amount = None
-            found[name] = Bound(amount, str(field), node.at, self._profile)
-        return found
+            bound = Bound(text if text == "kernel" else None, text, node.at, self._profile)
+            return dict.fromkeys(SEM_FIELDS, bound)
+        return {name: self._field(name, number, node.at) for name, number in zip(SEM_FIELDS, four, strict=True)}
+
+    def _field(self, name: str, number: int, at: Place) -> Bound:
+        low, high = self._machine.range_of(name)
+        if low <= number <= high:
+            return Bound(number, str(number), at, self._profile)
+        self._report.error(at, f"{name} must be {low} to {high}, not {number}")
+        return Bound(None, str(number), at, self._profile)

@@ -1,0 +1,164 @@
+"""Profiles and what they inherit: sysctls merge by name, then by bound; everything else by key."""
+
+from __future__ import annotations
+
+from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
+from ipcwarden.compiler.nodes import Mapping, Scalar, text_of
+from ipcwarden.compiler.sysctls import BOUNDS, Bound, Sysctls
+from ipcwarden.core.policy import Profile
+from ipcwarden.core.sysctls import NAMES
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.compiler.amounts import Machine
+    from ipcwarden.compiler.nodes import Node
+    from ipcwarden.compiler.sysctls import Drafts
+
+SETTINGS = ("on_violation", "host_ipc", "leftovers", "unlisted", "help")
+
+
+@value
+class Written:
+    """A profile as it was written: what it changes in its parent, if it has one."""
+
+    name: str
+    at: Place
+    parent: str | None
+    parent_at: Place
+    sysctls: Drafts
+    settings: dict[str, str]
+
+
+@value
+class Resolved:
+    """A profile with nothing left to inherit; every bound knows where it came from."""
+
+    name: str
+    at: Place
+    sysctls: dict[str, dict[str, Bound]]
+    settings: dict[str, str]
+
+
+def written(name: str, at: Place, node: Node, machine: Machine, report: Report) -> Written:
+    """Return a profile of a document."""
+    entries = node.entries if isinstance(node, Mapping) else {}
+    extends = entries.get("extends")
+    settings = {key: text for key in SETTINGS if (text := text_of(entries.get(key))) is not None}
+    sysctls = Sysctls(name, machine, report).drafts(entries.get("sysctls"))
+    return Written(name, at, text_of(extends), extends.at if extends else at, sysctls, settings)
+
+
+class Family:
+    """All profiles, and who extends whom."""
+
+    def __init__(self, members: dict[str, Written], machine: Machine, report: Report) -> None:
+        self._members = members
+        self._machine = machine
+        self._report = report
+        self._parents = {name: self._parent(member) for name, member in members.items()}
+        self._cut_circles()
+
+    def resolve(self) -> dict[str, Resolved]:
+        """Return every profile with what it inherits, parents first."""
+        done: dict[str, Resolved] = {}
+        for name in self._members:
+            line = [name]
+            while (parent := self._parents[line[-1]]) is not None and parent not in done:
+                line.append(parent)
+            for each in reversed(line):
+                if each not in done:
+                    above = self._parents[each]
+                    done[each] = self._merged(self._members[each], None if above is None else done[above])
+        return done
+
+    def _parent(self, member: Written) -> str | None:
+        if member.parent is None or member.parent in self._members:
+            return member.parent
+        known = self._members.keys() - {member.name}
+        hint = did_you_mean(member.parent, known) or f"known: {listed(sorted(known), 'and')}"
+        self._report.error(member.parent_at, f"there is no profile '{member.parent}'", hint)
+        return None
+
+    def _cut_circles(self) -> None:
+        seen: set[str] = set()
+        for name in self._members:
+            line: list[str] = []
+            at: str | None = name
+            while at is not None and at not in seen:
+                seen.add(at)
+                line.append(at)
+                at = self._parents[at]
+            if at in line:
+                circle = line[line.index(at) :]
+                self._report_circle(circle)
+                self._parents.update(dict.fromkeys(circle))
+
+    def _report_circle(self, circle: list[str]) -> None:
+        member = self._members[circle[0]]
+        way = " -> ".join([*circle, circle[0]])
+        hint = "one of them must stand alone"
+        if len(circle) == 1:
+            hint = "give it another name: a profile of this name takes the other's place"
+        self._report.error(member.parent_at, f"the profile extends itself: {way}", hint)
+
+    def _merged(self, member: Written, parent: Resolved | None) -> Resolved:
+        sysctls = dict(parent.sysctls) if parent else {}
+        settings = (parent.settings if parent else {}) | member.settings
+        for name, draft in member.sysctls.items():
+            inherited = sysctls.pop(name, {})
+            if draft.bounds is None:
+                if not inherited and (parent or member.parent is None) and name != "kernel.sem.semmsl":
+                    self._report.warning(draft.at, f"there is no inherited rule for {name} to drop", "leave it out")
+                continue
+            bounds = draft.bounds
+            if "set" not in bounds:
+                bounds = {key: bound for key, bound in inherited.items() if key != "set"} | bounds
+            sysctls[name] = bounds
+            self._check_order(member, name, bounds)
+        return Resolved(member.name, member.at, sysctls, settings)
+
+    def _check_order(self, member: Written, name: str, bounds: dict[str, Bound]) -> None:
+        """Check min <= default <= max as far as it can be known without a container's memory."""
+        for low, high in (("min", "default"), ("default", "max"), ("min", "max")):
+            if low not in bounds or high not in bounds:
+                continue
+            less, more = bounds[low], bounds[high]
+            one, other = (constant(bound, name, self._machine) for bound in (less, more))
+            own = [bound for bound in (less, more) if bound.profile == member.name]
+            if one is None or other is None or one <= other or not own:
+                continue
+            hint = f"{name} needs min <= default <= max"
+            if len(own) == 1:
+                which, theirs = (high, more) if own[0] is less else (low, less)
+                hint = f"{which} {theirs.text} is inherited from '{theirs.profile}': give {which} here, too"
+            message = f"{low} {less.text} of {name} is above {high} {more.text}"
+            self._report.error(own[0].at, message, hint)
+            return
+
+
+def constant(bound: Bound, name: str, machine: Machine) -> int | None:
+    """Return a bound's number where no container's memory is needed to know it."""
+    if bound.amount == "kernel":
+        return machine.kernel[name]
+    return bound.amount if isinstance(bound.amount, int) else None
+
+
+def packed(profile: Resolved) -> Profile:
+    """Return the profile as the policy in force has it."""
+    sysctls = {}
+    for name in NAMES:
+        if bounds := profile.sysctls.get(name):
+            least, low, default, most = (bounds[key].amount if key in bounds else None for key in BOUNDS)
+            sysctls[name] = (least, low, default, most)
+    return Profile(profile.name, sysctls, **profile.settings)
+
+
+def in_document(root: Node) -> list[tuple[str, Place, Node]]:
+    """Return a document's profiles: name, place, content."""
+    profiles = root.entries.get("profiles") if isinstance(root, Mapping) else None
+    if not isinstance(profiles, Mapping):
+        return []
+    return [
+        (name, profiles.keys[name], node) for name, node in profiles.entries.items() if not isinstance(node, Scalar)
+    ]
