@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         _run(site, options)
     except WardenError as error:
         return _fail(error, site, options)
-    except Exception as error:  # noqa: BLE001  (the last boundary: a bug of ours must not look like anything else)
+    except Exception as error:  # the last boundary: a bug of ours must not look like anything else
         return _fail(_bug(error), site, options)
     return 0
 
@@ -157,7 +157,7 @@ def _record(site: Site, error: WardenError) -> None:
         record = site.record("error", reason=error.reason, message=str(error))
         site.deliver(record, f"{str(name)[:64]}")
         site.alert(f"{site.stage} of container '{name}': {error}")
-    except Exception as second:  # noqa: BLE001  (the first error is the one that counts)
+    except Exception as second:  # the first error is the one that counts
         complain(f"{site.stage}: {second}")
 
 

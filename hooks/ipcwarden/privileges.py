@@ -1,7 +1,7 @@
 """Least privilege (capabilities(7)): what a stage needs and nothing else.
 
-Hooks make the system calls themselves, which costs a tenth of a millisecond; the CLI and gc use python-prctl where it is
-there and works.  Both ways leave the same /proc/self/status.
+Hooks make the system calls themselves, which costs a tenth of a millisecond; the CLI and gc use python-prctl where
+that is there and works.  Both ways leave the same /proc/self/status.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def drop_with_prctl(keep: tuple[int, ...]) -> bool:
         prctl.cap_inheritable.limit()
         prctl.cap_effective.limit(*keep)
         prctl.cap_permitted.limit(*keep)
-    except Exception:  # noqa: BLE001
+    except Exception:
         return drop_directly(keep)
     return narrow(keep)  # what the library has no name for, it has left
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _ctypes
 import posix
+from sys import byteorder
 
 from ipcwarden.values import value
 
@@ -47,7 +48,8 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Int
 
 
-_LIBRARY = _ctypes.dlopen(None, 2)  # RTLD_NOW: the interpreter's own libc
+# None is the interpreter's own libc, 2 is RTLD_NOW.
+_LIBRARY = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]  # the stub knows no None
 
 
 def _call(name: str, *arguments: object) -> int:
@@ -67,32 +69,32 @@ def _buffer(content: bytes) -> _ctypes.Array[_Char]:
 
 
 def setns(fd: int, nstype: int) -> None:
-    """setns(2)."""
+    """Enter a namespace: setns(2)."""
     _call("setns", fd, nstype)
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Leave namespaces for new ones: unshare(2)."""
     _call("unshare", flags)
 
 
 def flock(fd: int, operation: int) -> None:
-    """flock(2).  Raises `BlockingIOError` with LOCK_NB where somebody has it."""
+    """Lock a file: flock(2).  Raises `BlockingIOError` with LOCK_NB where somebody has it."""
     _call("flock", fd, operation)
 
 
 def open_tree(fd: int) -> int:
-    """open_tree(2): a detached copy of the mount that `fd` stands on."""
+    """Return a detached copy of the mount that `fd` stands on: open_tree(2)."""
     return _call("syscall", _SYS_OPEN_TREE, fd, b"", _AT_EMPTY_PATH | _OPEN_TREE_CLONE | posix.O_CLOEXEC)
 
 
 def move_mount(tree: int, onto: int) -> None:
-    """move_mount(2), from descriptor to descriptor: no path that could lead elsewhere."""
+    """Attach a mount: move_mount(2), from descriptor to descriptor: no path that could lead elsewhere."""
     _call("syscall", _SYS_MOVE_MOUNT, tree, b"", onto, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
 
 def umount2(path: bytes, flags: int) -> None:
-    """umount2(2)."""
+    """Unmount: umount2(2)."""
     _call("umount2", path, flags)
 
 
@@ -112,68 +114,80 @@ def mount_mqueue() -> int:
 
 
 def mq_getattr(fd: int) -> tuple[int, int, int]:
-    """mq_getattr(3): mq_maxmsg, mq_msgsize, mq_curmsgs.  Unlike a read(2) it leaves the queue's times alone."""
+    """Return mq_maxmsg, mq_msgsize and mq_curmsgs: mq_getattr(3), which leaves the queue's times alone."""
     attributes = _buffer(bytes(64))  # struct mq_attr: eight longs, the first is mq_flags
     _call("mq_getattr", fd, attributes)
     raw = bytes(attributes)
-    maximum, size, current = (int.from_bytes(raw[i : i + 8], _ORDER) for i in (8, 16, 24))
+    maximum, size, current = (int.from_bytes(raw[i : i + 8], byteorder) for i in (8, 16, 24))
     return maximum, size, current
 
 
 def namespace_type(fd: int) -> int:
-    """NS_GET_NSTYPE of ioctl_ns(2), 0 where `fd` is no namespace at all (fstatfs(2) tells)."""
+    """Return the type of a namespace, NS_GET_NSTYPE of ioctl_ns(2); 0 for what is none (fstatfs(2))."""
     status = _buffer(bytes(256))
     _call("fstatfs", fd, status)
-    if int.from_bytes(bytes(status)[:8], _ORDER) != NSFS_MAGIC:
+    if int.from_bytes(bytes(status)[:8], byteorder) != NSFS_MAGIC:
         return 0
     return _call("ioctl", fd, _NS_GET_NSTYPE)
 
 
 def namespace_id(fd: int) -> int:
-    """NS_GET_ID: a number that no other namespace of this boot has.  Raises `OSError` (ENOTTY before Linux 6.18)."""
+    """Return a number that no other namespace of this boot has: NS_GET_ID.
+
+    Raises `OSError` (ENOTTY before Linux 6.18).
+    """
     answer = _buffer(bytes(8))
     _call("ioctl", fd, _NS_GET_ID, answer)
-    return int.from_bytes(bytes(answer), _ORDER)
+    return int.from_bytes(bytes(answer), byteorder)
 
 
 def pidfd_ipc_namespace(pidfd: int) -> int:
-    """PIDFD_GET_IPC_NAMESPACE: a descriptor of the process' IPC namespace.  Raises `OSError` (ENOTTY before 6.11)."""
+    """Open the IPC namespace of a process: PIDFD_GET_IPC_NAMESPACE.  Raises `OSError` (ENOTTY before 6.11)."""
     return _call("ioctl", pidfd, _PIDFD_GET_IPC_NAMESPACE, 0)
 
 
 def name_to_handle_at(fd: int) -> bytes:
-    """name_to_handle_at(2) of an nsfs descriptor: eight bytes of header and the handle, which holds no reference.
+    """Return eight bytes of header and the handle, which holds no reference: name_to_handle_at(2) of nsfs.
 
     Raises `OSError` (EOPNOTSUPP before Linux 6.18).
     """
-    handle = _buffer((120).to_bytes(4, _ORDER) + bytes(124))
+    handle = _buffer((120).to_bytes(4, byteorder) + bytes(124))
     _call("name_to_handle_at", fd, b"", handle, _buffer(bytes(4)), _AT_EMPTY_PATH)
     raw = bytes(handle)
-    return raw[: 8 + int.from_bytes(raw[:4], _ORDER)]
+    return raw[: 8 + int.from_bytes(raw[:4], byteorder)]
 
 
 def open_by_handle_at(handle: bytes) -> int:
-    """open_by_handle_at(2) of an nsfs handle.  Raises `OSError`: ESTALE once nothing holds the namespace any more."""
+    """Open a namespace by its handle: open_by_handle_at(2).
+
+    Raises `OSError`: ESTALE once nothing holds the namespace any more.
+    """
     return _call("open_by_handle_at", _FD_NSFS_ROOT, _buffer(handle), posix.O_RDONLY | posix.O_CLOEXEC)
 
 
 def set_no_new_privs() -> None:
-    """PR_SET_NO_NEW_PRIVS of prctl(2)."""
+    """Let no exec give privileges from now on: PR_SET_NO_NEW_PRIVS of prctl(2)."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """PR_SET_DUMPABLE of prctl(2)."""
+    """Let others of this uid look at this process, or not: PR_SET_DUMPABLE of prctl(2)."""
     _call("prctl", _PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
 
 
 def capbset_read(capability: int) -> bool:
-    """PR_CAPBSET_READ of prctl(2).  Raises `OSError`, EINVAL past the kernel's last capability."""
+    """Tell whether a capability can be had: PR_CAPBSET_READ of prctl(2).
+
+    Raises `OSError`, EINVAL past the kernel's last capability.
+    """
     return bool(_call("prctl", _PR_CAPBSET_READ, capability, 0, 0, 0))
 
 
 def capbset_drop(capability: int) -> None:
-    """PR_CAPBSET_DROP of prctl(2).  Raises `OSError`, EINVAL past the kernel's last capability."""
+    """Give a capability up for good: PR_CAPBSET_DROP of prctl(2).
+
+    Raises `OSError`, EINVAL past the kernel's last capability.
+    """
     _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
@@ -187,23 +201,20 @@ class Capabilities:
 
 
 def capget() -> Capabilities:
-    """capget(2) of this thread."""
+    """Return this thread's capabilities: capget(2)."""
     words = _buffer(bytes(24))
     _call("capget", _capability_header(), words)
     raw = bytes(words)
-    low_high = [int.from_bytes(raw[i : i + 4], _ORDER) for i in range(0, 24, 4)]
+    low_high = [int.from_bytes(raw[i : i + 4], byteorder) for i in range(0, 24, 4)]
     return Capabilities(*(low_high[i] | low_high[i + 3] << 32 for i in range(3)))
 
 
 def capset(sets: Capabilities) -> None:
-    """capset(2) of this thread."""
+    """Set this thread's capabilities: capset(2)."""
     masks = (sets.effective, sets.permitted, sets.inheritable)
     words = [mask & 0xFFFFFFFF for mask in masks] + [mask >> 32 for mask in masks]
-    _call("capset", _capability_header(), b"".join(word.to_bytes(4, _ORDER) for word in words))
+    _call("capset", _capability_header(), b"".join(word.to_bytes(4, byteorder) for word in words))
 
 
 def _capability_header() -> bytes:
-    return _LINUX_CAPABILITY_VERSION_3.to_bytes(4, _ORDER) + bytes(4)
-
-
-_ORDER = "little" if memoryview(b"\x01\x00").cast("H")[0] == 1 else "big"
+    return _LINUX_CAPABILITY_VERSION_3.to_bytes(4, byteorder) + bytes(4)

@@ -30,7 +30,7 @@ else:
         def equal(self, other):
             return self.__class__ is other.__class__ and self.__dict__ == other.__dict__
 
-        def refuse(self, name, _value=None):
+        def refuse(_self, name, _value=None):
             raise AttributeError(f"{cls.__name__}.{name} is frozen")
 
         def show(self):

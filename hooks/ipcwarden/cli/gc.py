@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from ipcwarden import privileges
-from ipcwarden.cli import Settings
 from ipcwarden.errors import WardenError
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, remove_drafts, strays
 from ipcwarden.stages.site import Site, complain
 
+if TYPE_CHECKING:
+    from ipcwarden.cli import Settings
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Age(click.ParamType):
+class Age(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs of some versions only
     """Seconds, or a number with s, m, h or d."""
 
     name = "age"
@@ -32,7 +35,9 @@ class Age(click.ParamType):
 
 
 @click.command(short_help="Audit and free what containers left whose poststop never came.")
-@click.option("--older-than", type=Age(), default=0.0, metavar="AGE", help="Leave alone what is gone for less: 60s, 5m.")
+@click.option(
+    "--older-than", type=Age(), default=0.0, metavar="AGE", help="Leave alone what is gone for less: 60s, 5m."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--release", is_flag=True, help="Living containers too: audit and unpin all, before the package goes.")
 @click.pass_obj
@@ -51,7 +56,7 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool)
             click.echo(f"would collect the pin {name} (no entry)")
         return 0
     remove_drafts(site)
-    found += [each for name in strays(site) if (each := adopt(site, name))]
+    found += [adopted for name in strays(site) if (adopted := adopt(site, name))]
     failed = [each for each in found if not _collect_in_child(settings.root, each, older_than)]
     return 1 if failed else 0
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Document: TypeAlias = None | bool | int | float | str | list["Document"] | dict[str, "Document"]
+    Document: TypeAlias = bool | int | float | str | list["Document"] | dict[str, "Document"] | None
 
 
 class Repeated(dict[str, "Document"]):
@@ -47,7 +47,7 @@ def parse(data: bytes) -> Document:
     """
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
-        document, end = _json.make_scanner(_Context)(text, 0)
+        document, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any object with these names
     except StopIteration:
         raise ValueError("it is not JSON") from None
     except RecursionError:

@@ -79,7 +79,9 @@ def _msg(columns: list[int], _page: int) -> Object:
     return found
 
 
-def mqueue(name: bytes, owner: tuple[int, int, int], times: tuple[int, int], status: tuple[int, int, int, int]) -> Object:
+def mqueue(
+    name: bytes, owner: tuple[int, int, int], times: tuple[int, int], status: tuple[int, int, int, int]
+) -> Object:
     """Return a POSIX queue as an object.
 
     `owner` is (uid, gid, mode), `times` (ctime, mtime), `status` (mq_maxmsg, mq_msgsize, messages, bytes in them).

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
-from ipcwarden.core.spec import Request
 from ipcwarden.core.sysctls import FILES
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.policy import Amount
+    from ipcwarden.core.spec import Request
 
 
 @value

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.spec import Spec
 from ipcwarden.files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
+    from ipcwarden.core.spec import Spec
 
 _MAX_RECORDS = 64 << 20
 _RUNTIMES = ("runc", "crun", "youki", "kata-runtime", "runsc")
@@ -22,13 +22,21 @@ _RUNTIMES = ("runc", "crun", "youki", "kata-runtime", "runsc")
 def facts_of(container: str, bundle: str, spec: Spec, program: str | None, rootless: bool) -> Facts:
     """Return what is known of a container; `program` is the executable that started the hook."""
     runtime = program if program in _RUNTIMES else None
-    common = {"privileged": spec.privileged, "user_namespace": spec.user_namespace, "rootless": rootless}
+    name: str | None = container
+    image: str | None = None
     record = _podman_record(container, bundle)
-    if record is None:
-        return Facts(engine="bare", runtime=runtime, name=container, ipc=spec.ipc, **common)
-    names = record.get("names")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
-    return Facts(engine="podman", runtime=runtime, name=name, image=_image(record), ipc=spec.ipc, **common)
+    if record is not None:
+        name, image = _name(record), _image(record)
+    return Facts(
+        engine="bare" if record is None else "podman",
+        runtime=runtime,
+        name=name,
+        image=image,
+        privileged=spec.privileged,
+        user_namespace=spec.user_namespace,
+        rootless=rootless,
+        ipc=spec.ipc,
+    )
 
 
 def _podman_record(container: str, bundle: str) -> dict[str, Document] | None:
@@ -46,6 +54,11 @@ def _podman_record(container: str, bundle: str) -> dict[str, Document] | None:
             if isinstance(record, dict) and record.get("id") == container:
                 return record
     return found
+
+
+def _name(record: dict[str, Document]) -> str | None:
+    names = record.get("names")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
 
 
 def _image(record: dict[str, Document]) -> str | None:

@@ -46,9 +46,7 @@ class Entry:
             try:
                 flock(fd, LOCK_EX)
                 write_whole(fd, serialize(document).encode("ascii"))
-                posix.rename(
-                    temporary, self.key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory
-                )
+                posix.rename(temporary, self.key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
             except OSError:
                 posix.close(fd)
                 posix.unlink(temporary, dir_fd=self.directory)
@@ -61,9 +59,7 @@ class Entry:
     def set_aside(self, key: str) -> None:
         """Give the entry another key, for gc to finish.  Raises `RecordError`."""
         try:
-            posix.rename(
-                self.key + _SUFFIX, key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory
-            )
+            posix.rename(self.key + _SUFFIX, key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         except OSError as error:
             raise RecordError(f"cannot set the ledger entry '{self.key}' aside: {why(error)}") from error
         self.key = key

@@ -26,8 +26,10 @@ class Features:
 
 @value
 class Identity:
-    """Which namespace it is, over time: inode numbers are used again at once.  `id` is 0 and `handle` empty where
-    the kernel has none."""
+    """Which namespace it is, over time: inode numbers are used again at once.
+
+    `id` is 0 and `handle` empty where the kernel has none.
+    """
 
     id: int
     device: int

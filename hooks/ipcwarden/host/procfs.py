@@ -88,7 +88,9 @@ def read_limits() -> dict[str, int]:
         try:
             words = slurp(f"/proc/sys/{path_of(file)}").split()
         except OSError as error:
-            raise KernelError(f"cannot read {file}: {why(error)}", "CONFIG_SYSVIPC_SYSCTL, CONFIG_POSIX_MQUEUE_SYSCTL") from error
+            raise KernelError(
+                f"cannot read {file}: {why(error)}", "CONFIG_SYSVIPC_SYSCTL, CONFIG_POSIX_MQUEUE_SYSCTL"
+            ) from error
         found.update(zip(names, map(int, words), strict=True))
     return found
 

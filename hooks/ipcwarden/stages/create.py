@@ -10,7 +10,6 @@ from ipcwarden.core.facts import Facts
 from ipcwarden.core.plan import Plan, Violation, decide, sentence
 from ipcwarden.core.policy import match
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
-
 from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, parse_spec
 from ipcwarden.core.sysctls import FILES
 from ipcwarden.errors import NamespaceError, PolicyViolation, StateError, why

@@ -46,9 +46,9 @@ def members(entries: int, identity: Identity, boot: str, but: str) -> dict[str, 
     for key in keys(entries):
         document = {} if key == but else peek(entries, key)
         theirs = identity_of(document)
-        if theirs is not None and document.get("state") == "applied" and theirs.same_as(identity):
-            if is_living(document, boot):
-                found[key] = document
+        there = theirs is not None and document.get("state") == "applied" and theirs.same_as(identity)
+        if there and is_living(document, boot):
+            found[key] = document
     return found
 
 
