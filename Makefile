@@ -18,6 +18,7 @@ setup: ## make this machine ready (Debian; as root if packages are missing): pac
 	@$(MAKE) --no-print-directory built
 
 built: build/setup.stamp $(PAYLOADS) $(HOOK)
+	@:
 
 build/setup.stamp: pyproject.toml packaging/setup.sh
 	@packaging/setup.sh
