@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
-from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import residue
 from support.bundle import make_rootfs
 from support.engine import BareEngine, Engine, PodmanEngine
 from support.podman import Podman
@@ -18,20 +14,9 @@ from support.warden import Warden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 ENGINES = ["runc", "crun", "podman-runc", "podman-crun"]
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def lab() -> Path:
-    """Name the session's directory, which user namespaces' roots can reach, other than pytest's."""
-    directory = os.environ.get("IPCWARDEN_LAB")
-    if directory is None:
-        pytest.exit("these tests run containers: call them with `make test-e2e` or `tests/support/machine pytest ...`")
-    return Path(directory)
-
 
 @pytest.fixture(scope="session")
 def cgroup(lab: Path) -> str:
@@ -40,11 +25,8 @@ def cgroup(lab: Path) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left(lab: Path) -> Iterator[None]:
-    """No test leaves a mount, a process or an object, or changes the host's limits."""
-    before = residue.look()
-    yield
-    residue.nothing_since(before)
+def _nothing_is_left(nothing_is_left: None) -> None:
+    """No test leaves anything."""
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +48,6 @@ def podman(lab: Path, cgroup: str, rootfs: Path, _nothing_is_left: None) -> Iter
             return made[runtime]
 
         yield get
-
-
-@pytest.fixture
-def scratch(lab: Path) -> Path:
-    """Give a test a directory of its own."""
-    directory = lab / f"test-{next(_numbers)}"
-    directory.mkdir()
-    return directory
 
 
 @pytest.fixture(params=ENGINES)
