@@ -48,7 +48,8 @@ def parse(data: bytes) -> Document:
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
         document, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any object with these names
-    except StopIteration:
+    except (StopIteration, SystemError):
+        # The scanner raises json.decoder's error; where nobody has loaded that, as in a hook, it raises none at all.
         raise ValueError("it is not JSON") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
