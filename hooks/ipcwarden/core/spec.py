@@ -89,11 +89,11 @@ def _ipc_of(linux: dict[str, Document]) -> tuple[str, str]:
 
 def _memory_of(linux: dict[str, Document]) -> int | None:
     limit = _section(_section(linux, "resources"), "memory").get("limit")
-    if limit is None or (isinstance(limit, int) and limit <= 0):
-        return None  # -1 and 0 are how engines write "unlimited"
-    if not isinstance(limit, int):
+    if limit is None:
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool):
         raise StateError("cannot use config.json: its 'linux.resources.memory.limit' is not a whole number")
-    return limit
+    return limit if limit > 0 else None  # -1 and 0 are how engines write "unlimited"
 
 
 def _is_privileged(document: dict[str, Document], linux: dict[str, Document]) -> bool:
