@@ -17,6 +17,7 @@ else:
     def value(cls):
         """Make a class of annotated fields a frozen value, as `dataclasses.dataclass(frozen=True)` would."""
         names = tuple(cls.__annotations__)
+        known = frozenset(names)
         defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
 
         def init(self, *given, **named):
@@ -24,7 +25,7 @@ else:
             fields.update(defaults)
             fields.update(zip(names, given, strict=False))
             fields.update(named)
-            if len(given) > len(names) or len(fields) != len(names):
+            if len(given) > len(names) or fields.keys() != known:
                 raise TypeError(f"{cls.__name__} takes {', '.join(names)}; got {', '.join(fields)}")
 
         def equal(self, other):
