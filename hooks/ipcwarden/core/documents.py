@@ -49,14 +49,24 @@ def parse(data: bytes) -> Document:
     try:
         document, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any object with these names
     except (StopIteration, SystemError):
-        # The scanner raises json.decoder's error; where nobody has loaded that, as in a hook, it raises none at all.
-        raise ValueError("it is not JSON") from None
+        # The scanner's errors live in the json package: without it Python 3.11 says SystemError.
+        raise ValueError(_place_of_error(text)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if end != len(text):
         raise ValueError(f"something follows the document, at character {end + 1}")
     found: Document = document
     return found
+
+
+def _place_of_error(text: str) -> str:
+    import json
+
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return str(error).lower()
+    return "it is not JSON"
 
 
 def _not_json(unknown: object) -> Document:

@@ -1,0 +1,208 @@
+"""gc: every life that nobody else finishes is finished, and nobody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import namespace
+from support.shell import REPOSITORY, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.sandbox import Container
+    from support.shell import Result
+
+
+def gc(root: Path, *options: str) -> Result:
+    """Run ipcwarden gc."""
+    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options)
+
+
+def rewrite(container: Container, **changes: Any) -> None:
+    """Change the only ledger entry."""
+    [name] = container.entries()
+    file = container.root / "run" / "ipcwarden" / "containers" / name
+    file.write_text(json.dumps({**container.entry(), **changes}))
+
+
+def test_collects_what_has_no_poststop(container: Container) -> None:
+    """The leftovers of a container whose poststop never came are audited, recorded as collected, and freed."""
+    container.create().check()
+    container.leave("--shm=3")
+    container.kill()
+    assert "collected" in gc(container.root).check().stdout
+    record = container.records()[-1]
+    assert (record["event"], record["stage"], record["leftovers"]["shm"]["count"]) == ("collected", "gc", 3)
+    assert record["namespace"]["destroyed"] is True
+    assert container.pins() == container.entries() == []
+
+
+def test_leaves_the_living_alone(container: Container) -> None:
+    """A container that runs keeps its pin and its entry."""
+    container.create().check()
+    before = (container.entry(), container.pins())
+    gc(container.root).check()
+    assert (container.entry(), container.pins()) == before
+
+
+def test_leaves_another_process_of_the_same_number(container: Container) -> None:
+    """A pid that has been given to another process does not make a dead container a living one."""
+    container.create().check()
+    rewrite(container, started=1)
+    gc(container.root).check()
+    assert container.records()[-1]["event"] == "collected"
+
+
+def test_dry_run_changes_nothing(container: Container) -> None:
+    """--dry-run only says what would be done."""
+    container.create().check()
+    container.kill()
+    before = (container.entry(), container.pins(), container.records())
+    assert container.id in gc(container.root, "--dry-run").check().stdout
+    assert (container.entry(), container.pins(), container.records()) == before
+
+
+def test_older_than_gives_poststop_time(container: Container) -> None:
+    """What is gone for less than the age is noted, and collected by a later gc."""
+    container.create().check()
+    container.kill()
+    gc(container.root, "--older-than", "1h").check()
+    assert len(container.pins()) == 1
+    seen = container.entry()["gone_since"]
+    gc(container.root, "--older-than", "1h").check()
+    assert container.entry()["gone_since"] == seen
+    rewrite(container, gone_since=seen - 3600)
+    gc(container.root, "--older-than", "1h").check()
+    assert container.pins() == container.entries() == []
+
+
+def test_release_takes_the_living_too(container: Container) -> None:
+    """Before the package goes every pin is freed; what a living container has is present, not left over."""
+    container.create().check()
+    container.leave("--shm=1")
+    gc(container.root, "--release").check()
+    assert container.pins() == container.entries() == []
+    record = container.records()[-1]
+    assert (record["event"], record["present"]["shm"]["count"]) == ("collected", 1)
+    assert namespace.counts(container.namespace)["shm"] == 1
+
+
+@pytest.mark.parametrize("state", ["creating", "stopping"])
+def test_finishes_half_way_entries(container: Container, state: str) -> None:
+    """An entry that a killed hook left half-way is brought to its end."""
+    container.create().check()
+    container.leave("--msg=2")
+    container.kill()
+    container.poststop() if state == "gone" else None
+    rewrite(container, state=state, **({"findings": {}} if state == "stopping" else {}))
+    gc(container.root).check()
+    assert container.records()[-1]["event"] == "collected"
+    assert container.pins() == container.entries() == []
+
+
+def test_a_hook_that_died_before_pinning(container: Container) -> None:
+    """An entry without a pin, its namespace gone, is recorded and forgotten."""
+    container.create().check()
+    [pin] = container.pins()
+    run("umount", container.root / "run" / "ipcwarden" / "pins" / pin).check()
+    (container.root / "run" / "ipcwarden" / "pins" / pin).unlink()
+    rewrite(container, state="creating")
+    container.kill()
+    gc(container.root).check()
+    assert container.records()[-1]["event"] == "collected"
+    assert container.entries() == []
+
+
+def test_a_lost_pin_is_said(container: Container) -> None:
+    """Where somebody took the pin away, what was left cannot be known: the record says so."""
+    container.create().check()
+    [pin] = container.pins()
+    run("umount", container.root / "run" / "ipcwarden" / "pins" / pin).check()
+    container.kill()
+    gc(container.root).check()
+    record = container.records()[-1]
+    assert (record["event"], record["reason"]) == ("error", "namespace")
+    assert container.pins() == container.entries() == []
+
+
+def test_delivers_what_waits(container: Container) -> None:
+    """Records that the log could not take are delivered, in order, once it can."""
+    log = container.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.parent.mkdir(parents=True)
+    log.mkdir()
+    container.create().check()
+    container.kill()
+    container.poststop().check()
+    log.rmdir()
+    gc(container.root).check()
+    assert [record["event"] for record in container.records()] == ["applied", "teardown"]
+    assert container.entries() == []
+
+
+def test_delivers_for_the_living(container: Container) -> None:
+    """A record that waits is delivered while its container goes on."""
+    log = container.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.parent.mkdir(parents=True)
+    log.mkdir()
+    container.create().check()
+    log.rmdir()
+    gc(container.root).check()
+    assert [record["event"] for record in container.records()] == ["applied"]
+    assert len(container.pins()) == 1
+    gc(container.root).check()
+    assert len(container.records()) == 1
+
+
+def test_a_stray_pin_is_audited(container: Container) -> None:
+    """A pin whose entry is gone is no secret: it is audited under what its name tells, and freed."""
+    container.create().check()
+    container.leave("--sem=1")
+    container.kill()
+    (container.root / "run" / "ipcwarden" / "containers" / container.entries()[0]).unlink()
+    gc(container.root).check()
+    record = container.records()[-1]
+    assert (record["event"], record["container"]["id"]) == ("collected", container.id)
+    assert record["leftovers"]["sem"]["count"] == 1
+    assert container.pins() == []
+
+
+def test_drafts_of_the_dead_are_removed(container: Container) -> None:
+    """What a killed hook was writing does not stay."""
+    container.create().check()
+    draft = container.root / "run" / "ipcwarden" / "containers" / ".draft.1"
+    draft.write_text("{")
+    gc(container.root).check()
+    assert not draft.exists()
+
+
+def test_an_earlier_boot(container: Container) -> None:
+    """What an earlier boot left in the ledger is closed, and nothing is invented about it."""
+    container.create().check()
+    rewrite(container, boot="00000000-0000-0000-0000-000000000000")
+    gc(container.root).check()
+    record = container.records()[-1]
+    assert record["event"] == "collected"
+    assert "leftovers" not in record
+
+
+def test_two_at_once(start: Callable[..., Container]) -> None:
+    """Two gcs at once give one record a container."""
+    containers = [start() for _ in range(4)]
+    for each in containers:
+        each.create().check()
+        each.kill()
+    root = containers[0].root
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            os._exit(gc(root).code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    collected = [record["container"]["id"] for record in containers[0].records() if record["event"] == "collected"]
+    assert sorted(collected) == sorted(each.id for each in containers)

@@ -1,0 +1,84 @@
+"""poststart: what a runtime overruled is put right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support import namespace
+from support.sandbox import put_in_force
+from support.shell import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.sandbox import Container
+
+
+def overrule(container: Container, name: str, value: str) -> None:
+    """Write a limit as a runtime would."""
+    path = f"/proc/sys/{name.replace('.', '/')}"
+    run("nsenter", f"--ipc={container.namespace}", "sh", "-c", f"echo {value} >{path}").check()
+
+
+def test_is_silent_when_nothing_differs(container: Container) -> None:
+    """Where the limits are as decided there is no second record."""
+    container.create().check()
+    container.poststart().check()
+    assert [record["event"] for record in container.records()] == ["applied"]
+
+
+def test_is_silent_without_an_entry(container: Container) -> None:
+    """A container that is not governed is none of its business."""
+    container.poststart().check()
+    assert container.records() == []
+
+
+def test_puts_right_before_the_user_process(container: Container) -> None:
+    """runc up to 1.5 calls it in state `created`: the value is put right, and all is well."""
+    container.create().check()
+    overrule(container, "kernel.shmmax", "99999999999")
+    container.poststart("created").check()
+    assert namespace.limits(container.namespace)["kernel.shmmax"] == "67108864"
+    verified = container.records()[-1]
+    assert (verified["event"], verified["late"]) == ("verified", False)
+    assert [(each["name"], each["found"]) for each in verified["sysctls"]] == [("kernel.shmmax", "99999999999")]
+
+
+def test_too_much_too_late_ends_the_container(container: Container) -> None:
+    """runc 1.6 and crun call it in state `running`: whoever had too much does not go on."""
+    container.create().check()
+    overrule(container, "fs.mqueue.queues_max", "-1")
+    result = container.poststart("running")
+    assert result.code == 77
+    assert "fs.mqueue.queues_max=-1" in result.stderr
+    assert namespace.limits(container.namespace)["fs.mqueue.queues_max"] == "64"
+    assert container.records()[-1]["late"] is True
+
+
+def test_too_little_too_late_is_put_right(container: Container) -> None:
+    """Less than was decided harms nobody: put right and recorded, no more."""
+    container.create().check()
+    overrule(container, "kernel.shmmax", "4096")
+    container.poststart("running").check()
+    assert namespace.limits(container.namespace)["kernel.shmmax"] == "67108864"
+    assert container.records()[-1]["event"] == "verified"
+
+
+def test_permissive_writes_nothing(container: Container, root: Path) -> None:
+    """In permissive mode nothing is put right."""
+    put_in_force(root, mode="permissive")
+    container.create().check()
+    overrule(container, "kernel.shmmax", "4096")
+    container.poststart().check()
+    assert namespace.limits(container.namespace)["kernel.shmmax"] == "4096"
+    assert [record["event"] for record in container.records()] == ["applied"]
+
+
+@pytest.mark.parametrize("name", ["kernel.msgmax", "kernel.shmmni"])
+def test_leaves_alone_what_has_no_rule(container: Container, name: str) -> None:
+    """What no rule speaks of is the runtime's."""
+    container.create().check()
+    overrule(container, name, "77")
+    container.poststart().check()
+    assert namespace.limits(container.namespace)[name] == "77"
