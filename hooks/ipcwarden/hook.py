@@ -38,12 +38,12 @@ class Stage:
     seconds: float
 
 
-_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE + (privileges.CAP_SYS_CHROOT,), 8)
+_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE, 8)
 STAGES = {
     "prestart": _CREATION,
     "createRuntime": _CREATION,
-    "poststart": Stage((*privileges.POSTSTART, privileges.CAP_SYS_CHROOT, privileges.CAP_SYS_PTRACE), 4),
-    "poststop": Stage((*privileges.POSTSTOP, privileges.CAP_SYS_CHROOT), 25),
+    "poststart": Stage(privileges.POSTSTART, 4),
+    "poststop": Stage(privileges.POSTSTOP, 25),
 }
 
 
@@ -91,10 +91,12 @@ def _run(site: Site, options: Options) -> None:
     if options.stage == "poststop":
         state = _read_state()
         site.go_home()
+        site.narrow(privileges.POSTSTOP)
         poststop(site, state)
     elif options.stage == "poststart":
         state = _read_state()
         site.go_home()
+        site.narrow(privileges.POSTSTART)
         poststart(site, state)
     else:
         try:
@@ -114,12 +116,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = parse_arguments(arguments)
         stage = STAGES[options.stage]
-        privileges.settle()
-        full = privileges.drop_directly(stage.capabilities)
         _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, stage.seconds)
+        privileges.settle()
         site = Site(options.root, options.stage, began=began)
-        site.privileges = "full" if full else "partial"
+        elsewhere = (privileges.CAP_SYS_CHROOT,) if site.is_away else ()
+        if not privileges.drop_directly(stage.capabilities + elsewhere):
+            site.privileges = "partial"
         _run(site, options)
     except WardenError as error:
         return _fail(error, site, options)

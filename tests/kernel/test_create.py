@@ -98,7 +98,7 @@ def test_refuses_all_violations_in_one_line(container: Container) -> None:
 
 
 def test_poststop_of_a_refused_container_is_silent(container: Container) -> None:
-    """runc runs poststop after a refusal: it writes nothing and ends well."""
+    """Runc runs poststop after a refusal: it writes nothing and ends well."""
     container.configure(config(sysctl={"kernel.shmmax": "9999999999"}))
     container.create()
     before = container.records()
@@ -141,7 +141,7 @@ def test_pins_the_namespace(container: Container) -> None:
 
 
 def test_is_idempotent(container: Container) -> None:
-    """prestart and createRuntime both registered: the second finds its work done, and leaves no second record."""
+    """Prestart and createRuntime both registered: the second finds its work done, and leaves no second record."""
     container.create(stage="prestart").check()
     first = (container.entry(), container.pins())
     container.create().check()

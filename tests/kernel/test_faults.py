@@ -1,4 +1,4 @@
-"""What can be wrong with the container's documents, and with the host: one clear line, nothing half done, nothing lost."""
+"""What can be wrong with the container's documents and the host: one clear line, nothing half done, nothing lost."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_spellings(container: Container, sysctl: str) -> None:
 @pytest.mark.parametrize("key", ["Linux", "LINUX", "l\u0131nux".replace("\u0131", "I"), "linu\u0058"])
 @pytest.mark.parametrize("table", ["Sysctl", "\u017fysctl"])
 def test_letter_cases(container: Container, key: str, table: str) -> None:
-    """runc obeys any letter case, and Unicode's folds of it: refused."""
+    """Runc obeys any letter case, and Unicode's folds of it: refused."""
     hidden = json.dumps({key: {table: {"kernel.shmmax": "9999999999"}}})
     container.configure(f'{{"linux":{{"namespaces":[{{"type":"ipc"}}]}},{hidden[1:]}')
     refused(container.create(), container, 77)

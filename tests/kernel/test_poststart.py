@@ -35,7 +35,7 @@ def test_is_silent_without_an_entry(container: Container) -> None:
 
 
 def test_puts_right_before_the_user_process(container: Container) -> None:
-    """runc up to 1.5 calls it in state `created`: the value is put right, and all is well."""
+    """Runc up to 1.5 calls it in state `created`: the value is put right, and all is well."""
     container.create().check()
     overrule(container, "kernel.shmmax", "99999999999")
     container.poststart("created").check()
@@ -46,7 +46,7 @@ def test_puts_right_before_the_user_process(container: Container) -> None:
 
 
 def test_too_much_too_late_ends_the_container(container: Container) -> None:
-    """runc 1.6 and crun call it in state `running`: whoever had too much does not go on."""
+    """Runc 1.6 and crun call it in state `running`: whoever had too much does not go on."""
     container.create().check()
     overrule(container, "fs.mqueue.queues_max", "-1")
     result = container.poststart("running")

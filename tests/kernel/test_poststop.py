@@ -78,7 +78,7 @@ def test_frees_and_proves(container: Container) -> None:
 
 
 def test_is_silent_the_second_time(container: Container) -> None:
-    """podman has been seen to run it twice: the second one writes nothing and ends well."""
+    """Podman has been seen to run it twice: the second one writes nothing and ends well."""
     container.create().check()
     teardown_of(container)
     before = container.records()

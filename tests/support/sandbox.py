@@ -1,4 +1,4 @@
-"""Containers without a runtime: a process in namespaces of its own, a bundle, and the hook called as a runtime would."""
+"""Containers without a runtime: a process in namespaces of its own, a bundle, and the hook called on it."""
 
 from __future__ import annotations
 

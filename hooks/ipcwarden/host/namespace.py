@@ -83,16 +83,22 @@ def open_of(pid: int, features: Features) -> int:
         posix.close(pidfd)
 
 
-def is_hosts(fd: int, own: int) -> bool:
-    """Tell whether a namespace is one that must never be touched: the machine's, init's, or the one we came from."""
-    this, ours = posix.fstat(fd), posix.fstat(own)
-    if this.st_ino == INITIAL_INODE or (this.st_dev, this.st_ino) == (ours.st_dev, ours.st_ino):
-        return True
+def hosts(own: int) -> frozenset[tuple[int, int]]:
+    """Return the device and inode of the namespaces that must never be touched: init's, and the one we come from."""
+    ours = posix.fstat(own)
+    found = {(ours.st_dev, ours.st_ino)}
     try:
         init = posix.stat("/proc/1/ns/ipc")
+        found.add((init.st_dev, init.st_ino))
     except OSError:
-        return False  # not ours to see; then the two above have to do
-    return (this.st_dev, this.st_ino) == (init.st_dev, init.st_ino)
+        pass  # not ours to see; then our own, and the initial one's number, have to do
+    return frozenset(found)
+
+
+def is_hosts(fd: int, untouchable: frozenset[tuple[int, int]]) -> bool:
+    """Tell whether a namespace is the machine's own, or one of `hosts`."""
+    this = posix.fstat(fd)
+    return this.st_ino == INITIAL_INODE or (this.st_dev, this.st_ino) in untouchable
 
 
 def identify(fd: int, features: Features) -> Identity:
@@ -114,12 +120,25 @@ def identify(fd: int, features: Features) -> Identity:
     return Identity(number, status.st_dev, status.st_ino, handle)
 
 
-def join(fd: int) -> None:
-    """Enter a namespace.  Raises `KernelError`."""
+def join(fd: int, untouchable: frozenset[tuple[int, int]]) -> None:
+    """Enter a namespace that is not the host's.  Raises `NamespaceError`.
+
+    The only way to where anything is written: whoever comes here with the host's namespace is turned away.
+    """
+    if is_hosts(fd, untouchable):
+        raise NamespaceError("cannot join the IPC namespace: it is the host's")
     try:
         syscalls.setns(fd, syscalls.CLONE_NEWIPC)
     except OSError as error:
         raise KernelError(f"cannot join the IPC namespace: {why(error)}", "it takes CAP_SYS_ADMIN") from error
+
+
+def leave(own: int) -> None:
+    """Return to the namespace that we come from.  Raises `KernelError`."""
+    try:
+        syscalls.setns(own, syscalls.CLONE_NEWIPC)
+    except OSError as error:
+        raise KernelError(f"cannot return to our own IPC namespace: {why(error)}") from error
 
 
 def pin(pins: int, name: str, fd: int) -> None:

@@ -99,7 +99,7 @@ def create(site: Site, policy: Policy, state: ContainerState) -> None:
     site.subject.update(rule=case.rule.name, profile=case.profile.name, mode=case.rule.mode)
     fd = open_of(state.pid, site.features)
     try:
-        if is_hosts(fd, site.own):
+        if is_hosts(fd, site.hosts):
             _meet_host(site, case, key)
         else:
             _govern(site, case, key, fd, state.pid)
@@ -154,13 +154,13 @@ def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
         plan = plan_of(case, in_force)
         enforcing = site.subject["mode"] == "enforcing"
         if plan.decision == "refused" and enforcing and case.spec.ipc != "private":
-            join(fd)
+            join(fd, site.hosts)
             _take_back(case, in_force)
         _refuse(site, case, key, plan)
         site.subject.update(decision=plan.decision, enforced=enforcing)
         pin(site.pins, _write_creating(site, entry, identity, pid, case), fd)
         site.narrow(privileges.POSTSTART)
-        join(fd)
+        join(fd, site.hosts)
         found = read_limits()
         # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
         now = write_limits(in_force or plan.wanted(), found) if enforcing else found
@@ -193,7 +193,7 @@ def _new_entry(site: Site, key: str, identity: Identity, fd: int) -> Entry | Non
             return entry
         if same and entry.state == "applied":
             if site.subject["mode"] == "enforcing":
-                join(fd)
+                join(fd, site.hosts)
                 write_limits(wanted_of(entry.document), read_limits())
             entry.release()
             return None

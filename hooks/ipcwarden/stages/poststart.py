@@ -6,9 +6,9 @@ import posix
 
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.plan import exceeds
-from ipcwarden.errors import NamespaceError, PolicyViolation
+from ipcwarden.errors import PolicyViolation
 from ipcwarden.host.ledger import take
-from ipcwarden.host.namespace import is_hosts, join, open_pinned
+from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import read_limits, write_limits
 from ipcwarden.stages.life import identity_of, limits_of, texts, wanted_of
 
@@ -45,9 +45,7 @@ def _put_right(site: Site, entry: Entry, key: str, late: bool) -> None:
     assert identity is not None
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
     try:
-        if is_hosts(fd, site.own):
-            raise NamespaceError("cannot verify the limits: the pin leads to the host's IPC namespace")
-        join(fd)
+        join(fd, site.hosts)
     finally:
         posix.close(fd)
     found = read_limits()

@@ -12,7 +12,7 @@ from ipcwarden.errors import KernelError, PolicyError, RecordError, why
 from ipcwarden.files import open_directory, read
 from ipcwarden.host.journal import append, tell
 from ipcwarden.host.ledger import take
-from ipcwarden.host.namespace import Features, open_own
+from ipcwarden.host.namespace import Features, hosts, open_own
 from ipcwarden.host.procfs import boot_id, host_memory
 from ipcwarden.layout import COMPILED, ENTRIES, PINS, STATE, beneath
 from ipcwarden.privileges import narrow
@@ -36,6 +36,7 @@ class Site:
         self.features = features or Features()
         self.began = time.monotonic_ns() if began is None else began
         self.own = open_own()
+        self.hosts = hosts(self.own)
         self.privileges = "full"
         self.subject: dict[str, Document] = {
             "mode": "enforcing",

@@ -10,7 +10,7 @@ from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import keys, take
-from ipcwarden.host.namespace import destroyed, is_hosts, join, open_pinned, unpin
+from ipcwarden.host.namespace import destroyed, join, leave, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
 from ipcwarden.stages.life import identity_of, is_living, members, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain
@@ -99,16 +99,14 @@ def _examine(site: Site, entry: Entry, event: str) -> None:
 def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
     try:
-        if is_hosts(fd, site.own):
-            raise NamespaceError("cannot audit the container: its pin leads to the host's IPC namespace")
-        join(fd)
+        join(fd, site.hosts)
     finally:
         posix.close(fd)
     try:
         objects = inventory()
         limits = read_limits()
     finally:
-        join(site.own)  # our own membership would keep the namespace alive
+        leave(site.own)  # our own membership would keep the namespace alive
     shown = largest(objects)
     company = members(site.entries, identity, site.boot, entry.key) if entry.document.get("shared") else {}
     return {
