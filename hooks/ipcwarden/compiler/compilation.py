@@ -66,7 +66,7 @@ class Compilation:
             if name in used or self._kind_of[name] in _OF_ETC:
                 truths.check(profile, self._machine, self._report)
         main = [source.file for source in sources if source.kind == MAIN]
-        if main and not ordered:
+        if main and not ordered and not self._report.failed:
             message = "there is no rule: no container gets a profile"
             self._report.warning(Place(main[0], 1, 1, ""), message, "add 'rules', the last without conditions")
         policy = None if self._report.failed else self._policy(ordered, used, resolved)

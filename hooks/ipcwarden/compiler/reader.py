@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 MAX_DEPTH = 24  # a policy needs 8
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML was built with it
 _WORDS: dict[str, bool | None] = {"null": None, "true": True, "false": False}
-# What YAML forbids, and the three line breaks that it alone takes for such: an editor shows them on one line.
-_FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# What YAML forbids, line breaks that editors don't show, and what turns the direction of the text that they show.
+_FORBIDDEN = re.compile(
+    "[^\t\n\r -~\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 
 
-class _Unusable(Exception):  # noqa: N818  (control flow, never seen outside)
+class _Unusable(Exception):
     """The file cannot be read any further; the reason is reported."""
 
 
@@ -52,7 +54,8 @@ def read(file: str, data: bytes, report: Report) -> Node | None:
         mark = failure.problem_mark or failure.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         context = f"{failure.context}: " if failure.context else ""
-        hint = "indent with blanks, not with tabs" if "\\t" in str(failure.problem) else ""
+        tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
+        hint = "indent with blanks, not with tabs" if tab else ""
         report.error(Place(file, line, column, ""), f"it is not YAML: {context}{failure.problem}", hint)
     except (yaml.YAMLError, ValueError, OverflowError) as failure:  # an escape beyond Unicode in the pure parser
         report.error(Place(file, 1, 1, ""), f"it is not YAML: {failure}")

@@ -1,0 +1,52 @@
+"""The reference of the language says what the compiler does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ipcwarden.compiler import compile_sources
+from ipcwarden.compiler.schema import NOT_YET, validator
+from ipcwarden.compiler.sources import MAIN, Source, built_in
+from ipcwarden.core.policy import Profile
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+
+TEXT = (Path(__file__).parents[2] / "docs/policy.md").read_text("utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_examples() -> None:
+    """Some of them with what check says of them."""
+    assert len(EXAMPLES) >= 5
+    assert any(findings for _, findings in EXAMPLES)
+
+
+@pytest.mark.parametrize(("policy", "findings"), EXAMPLES)
+def test_an_example_does_what_it_says(policy: str, findings: str) -> None:
+    """It compiles without a finding, or gives those that stand behind it."""
+    outcome = compile_sources([*built_in(), Source(MAIN, "policy.yaml", policy.encode())], KERNEL_DEFAULTS, "", 4096)
+    assert [str(finding) for finding in outcome.findings] == findings.splitlines()
+
+
+def test_inheritance_comes_to_what_the_comments_say() -> None:
+    """The example of inheritance shows the results."""
+    policy = next(policy for policy, _ in EXAMPLES if "child:" in policy)
+    found = compile_sources([Source(MAIN, "f", policy.encode())], KERNEL_DEFAULTS, "", 4096).policy
+    assert found is not None
+    child = found.profiles[0]
+    assert isinstance(child, Profile)
+    assert child.on_violation == "clamp"
+    assert child.sysctls == {
+        "kernel.msgmax": (None, None, 8192, 12288),
+        "kernel.msgmni": (None, None, None, 32),
+    }
+
+
+def test_every_key_is_in_the_reference() -> None:
+    """Also those that come later."""
+    definitions = validator().schema["$defs"]
+    keys = {*validator().schema["properties"], *NOT_YET[""], *NOT_YET["profiles"]}
+    for name in ("profile", "rule", "conditions"):
+        keys |= definitions[name]["properties"].keys()
+    assert [key for key in sorted(keys) if f"`{key}`" not in TEXT] == []

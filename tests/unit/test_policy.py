@@ -1,0 +1,279 @@
+"""The policy in force: how it is stored, what amounts come to, and which rule is the first to hold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ipcwarden.core.digests import digest_of, entry_key
+from ipcwarden.core.facts import Facts
+from ipcwarden.core.policy import Memory, Policy, Profile, Rule, glob_matches, holds, match, pack, resolve, unpack
+from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS, NAMES, canonical, numbers, path_of, range_of, spelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.policy import Amount, Condition
+
+GIB = 1 << 30
+SMALL = Memory(limit=GIB, host=64 * GIB, page=4096)
+UNLIMITED = Memory(limit=None, host=64 * GIB, page=4096)
+PROFILES = (
+    Profile(
+        "a",
+        {
+            "kernel.shmmax": (None, 0, "kernel", ("memory", 50, 2, 4096)),
+            "kernel.shmmni": (("per_gib", 8), None, None, None),
+        },
+    ),
+    Profile("b", {}, "clamp", "refuse", "remove", "refuse", "ask"),
+)
+RULES = (
+    Rule("one", (("image", ("a*", "b")), ("privileged", True), ("not", (("ipc", ("host",)),))), 1, "permissive"),
+    Rule("two", (), 0, "enforcing"),
+)
+POLICY = Policy("enforcing", "6.18", KERNEL_DEFAULTS, RULES, PROFILES)
+
+
+def test_what_is_stored_is_what_was_compiled() -> None:
+    """Every field comes back, profiles when they are asked for."""
+    found = unpack(pack(POLICY))
+    assert (found.mode, found.release, found.kernel, found.rules) == ("enforcing", "6.18", KERNEL_DEFAULTS, RULES)
+    assert [found.profile_of(rule) for rule in found.rules] == [PROFILES[1], PROFILES[0]]
+    assert POLICY.profile_of(RULES[0]) is PROFILES[1]
+
+
+def test_the_digest_is_the_contents() -> None:
+    """The same policy gives the same bytes, packed or not, and another one another digest."""
+    assert pack(unpack(pack(POLICY))) == pack(POLICY)
+    digest = unpack(pack(POLICY)).digest
+    assert len(digest) == 32
+    assert unpack(pack(Policy("permissive", "6.18", KERNEL_DEFAULTS, RULES, PROFILES))).digest != digest
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"ipcwarden policy 2 x\nabc", b"\x00" * 100])
+def test_another_format_is_refused(data: bytes) -> None:
+    """It may be a later version's."""
+    with pytest.raises(ValueError, match="its format is unknown to this version"):
+        unpack(data)
+
+
+@given(st.integers(20, len(pack(POLICY)) - 1), st.integers(1, 255))
+def test_a_damaged_policy_is_refused(at: int, flip: int) -> None:
+    """Whatever bit of it has changed."""
+    data = bytearray(pack(POLICY))
+    data[at] ^= flip
+    with pytest.raises(ValueError, match="its digest is not that of its content"):
+        unpack(bytes(data))
+
+
+def test_kernel_values_are_those_of_the_kernel_that_runs() -> None:
+    """On another kernel than the compiler's the table of every kernel counts."""
+    policy = Policy("enforcing", "6.18", {"kernel.shmmni": 5}, (), ())
+    assert policy.kernel_values("6.18") == {"kernel.shmmni": 5}
+    assert policy.kernel_values("6.12") is KERNEL_DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("amount", "name", "memory", "number"),
+    [
+        (5, "kernel.shmmax", SMALL, 5),
+        ("kernel", "kernel.shmmni", SMALL, 4096),
+        (("memory", 50, 2, 0), "kernel.shmmax", SMALL, GIB // 2),
+        (("memory", 50, 2, 0), "kernel.shmmax", UNLIMITED, 64 * GIB * 2 // 100),
+        (("memory", None, 2, 0), "kernel.shmmax", SMALL, 64 * GIB * 2 // 100),
+        (("memory", 50, None, 4096), "kernel.shmmax", UNLIMITED, 4096),
+        (("memory", 1, 1, GIB), "kernel.shmmax", SMALL, GIB),
+        (("memory", 200, 50, 0), "kernel.shmall", SMALL, 2 * GIB // 4096),
+        (("memory", 50, 50, 0), "kernel.shmall", Memory(65536 * 3, GIB, 65536), 1),
+        (("memory", 10000, 10000, 0), "kernel.shmmax", Memory(None, 1 << 63, 4096), 18446744073709551615),
+        (("per_gib", 256), "kernel.shmmni", SMALL, 256),
+        (("per_gib", 256), "kernel.shmmni", UNLIMITED, 16384),
+        (("per_gib", 1024), "kernel.shmmni", UNLIMITED, 32768),
+        (("per_gib", 1), "kernel.shmmni", Memory(1 << 20, GIB, 4096), 1),
+        (("per_gib", 10), "fs.mqueue.msg_max", Memory(0, GIB, 4096), 1),
+    ],
+)
+def test_amounts_come_to_numbers(amount: Amount, name: str, memory: Memory, number: int) -> None:
+    """A share is of the container's limit, or else of the host's memory, and never beyond the kernel's range."""
+    assert resolve(amount, name, KERNEL_DEFAULTS, memory) == number
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("", "", True),
+        ("", "a", False),
+        ("a", "a", True),
+        ("a", "A", False),
+        ("a", "ab", False),
+        ("?", "a", True),
+        ("?", "", False),
+        ("a?c", "abc", True),
+        ("a?c", "abd", False),
+        ("*", "", True),
+        ("*", "a/b", True),
+        ("**", "a", True),
+        ("a*", "a", True),
+        ("a*", "ba", False),
+        ("*a", "ba", True),
+        ("*a", "ab", False),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("a*b*c", "aXbXc", True),
+        ("a*b*c", "aXc", False),
+        ("a*b?*c", "abbc", True),
+        ("a*b?*c", "abc", False),
+        ("*ab*", "aab", True),
+        ("registry/*/pg:*", "registry/a/b/pg:15", True),
+        ("[ab]", "a", False),
+        ("[ab]", "[ab]", True),
+        ("a\\*", "a\\", True),
+    ],
+)
+def test_globs(pattern: str, text: str, expected: bool) -> None:
+    """A star is anything, a slash too; a question mark one character; case counts."""
+    assert glob_matches(pattern, text) is expected
+
+
+def slowly(pattern: str, text: str) -> bool:
+    """Match by the definition."""
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(slowly(pattern[1:], text[at:]) for at in range(len(text) + 1))
+    return bool(text) and pattern[0] in ("?", text[0]) and slowly(pattern[1:], text[1:])
+
+
+@given(st.text("ab*?", max_size=7), st.text("ab", max_size=8))
+def test_globs_match_as_defined(pattern: str, text: str) -> None:
+    """The fast way and the definition agree."""
+    assert glob_matches(pattern, text) is slowly(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("when", "expected", "unknown"),
+    [
+        ((), True, []),
+        ((("pod", ("a", "p*")),), True, []),
+        ((("pod", ("a",)),), False, []),
+        ((("privileged", True),), True, []),
+        ((("privileged", False),), False, []),
+        ((("annotations.k", ("v",)),), True, []),
+        ((("annotations.x", ("v",)),), None, ["annotations.x"]),
+        ((("image", ("*",)),), None, ["image"]),
+        ((("image", ("*",)), ("pod", ("a",))), False, ["image"]),
+        ((("image", ("*",)), ("pod", ("p",))), None, ["image"]),
+        ((("not", (("pod", ("a",)),)),), True, []),
+        ((("not", (("pod", ("p",)),)),), False, []),
+        ((("not", (("image", ("a",)),)),), None, ["image"]),
+        ((("not", (("image", ("a",)), ("pod", ("a",)))),), True, ["image"]),
+    ],
+)
+def test_conditions(when: tuple[Condition, ...], expected: bool | None, unknown: list[str]) -> None:
+    """All must hold; an unknown fact leaves open what hangs on it, and is noted."""
+    noted: list[str] = []
+    assert holds(when, Facts(pod="p", privileged=True, annotations={"k": "v"}), noted) is expected
+    assert noted == unknown
+
+
+def test_the_first_rule_that_holds_is_the_one() -> None:
+    """With the unknown facts that kept earlier ones from it, each once."""
+    rules = (
+        Rule("a", (("image", ("x",)),), 0, ""),
+        Rule("b", (("image", ("y",)),), 0, ""),
+        Rule("c", (("pod", ("p",)),), 0, ""),
+        Rule("d", (), 0, ""),
+    )
+    policy = Policy("", "", {}, rules, ())
+    assert match(policy, Facts(pod="p")) == (rules[2], ("image",))
+    assert match(policy, Facts(pod="q", image="z")) == (rules[3], ())
+    assert match(Policy("", "", {}, rules[:2], ()), Facts()) == (None, ("image",))
+
+
+def test_digests_are_blake2b() -> None:
+    """RFC 7693, cut to size."""
+    assert digest_of(b"") == "cae66941d9efbd404e4d88758ea67670"
+    assert digest_of(b"abc", 8) == "d8bb14d833d59559"
+
+
+def test_an_entry_is_named_for_its_container_and_bundle() -> None:
+    """Two runtimes may run one id, and no id is too long for a file's name."""
+    one, other = entry_key("c" * 1000, "/a"), entry_key("c" * 1000, "/b")
+    assert one != other
+    assert one.startswith("c" * 64 + "-")
+    assert len(one) == 81
+    assert entry_key("c", "/\udcff") != entry_key("c", "/\udcfe")
+
+
+def test_names_are_what_the_files_hold() -> None:
+    """Thirteen files, sixteen limits, each with a default in its range."""
+    assert len(FILES) == 13
+    assert len(set(NAMES)) == 16
+    assert KERNEL_DEFAULTS.keys() == set(NAMES)
+    for name in NAMES:
+        low, high = range_of(name)
+        assert low <= KERNEL_DEFAULTS[name] <= high <= range_of(name, ipcmni_extend=True)[1]
+
+
+def test_ipcmni_extend_raises_three_counts() -> None:
+    """Those that the kernel holds in an id."""
+    raised = [name for name in NAMES if range_of(name) != range_of(name, ipcmni_extend=True)]
+    assert raised == ["kernel.shmmni", "kernel.sem.semmni", "kernel.msgmni"]
+
+
+def test_names_lead_to_files() -> None:
+    """Dots are slashes below /proc/sys."""
+    assert path_of("fs.mqueue.msg_max") == "fs/mqueue/msg_max"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("5", 5),
+        ("18446744073709551616", 18446744073709551616),
+        ("", None),
+        ("010", None),
+        ("0x10", None),
+        ("+5", None),
+        ("-5", None),
+        (" 5", None),
+        ("5\n", None),
+        ("5_0", None),
+        ("\u0665", None),
+        ("1" * 21, None),
+    ],
+)
+def test_numbers_are_spelled_in_one_way(text: str, number: int | None) -> None:
+    """Canonical decimal, which nobody can misread."""
+    assert canonical(text) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("kernel.shmmax", "5", (5,)),
+        ("kernel.shmmax", "5 6", None),
+        ("kernel.shmmax", " 5", None),
+        ("kernel.shmmax", "", None),
+        ("kernel.sem", "1 2 3 4", (1, 2, 3, 4)),
+        ("kernel.sem", "1\t2 \t3  4", (1, 2, 3, 4)),
+        ("kernel.sem", "1 2 3", None),
+        ("kernel.sem", "1 2 3 4 5", None),
+        ("kernel.sem", " 1 2 3 4", None),
+        ("kernel.sem", "1 2 3 4\n", None),
+        ("kernel.sem", "1 2 3 04", None),
+        ("kernel.sem", "1,2,3,4", None),
+        ("kernel.sem", "", None),
+    ],
+)
+def test_requests_are_spelled_in_one_way(name: str, text: str, expected: tuple[int, ...] | None) -> None:
+    """As many numbers as the file has fields, blanks or tabs between."""
+    assert numbers(name, text) == expected
+
+
+def test_what_is_written_reads_as_it_was() -> None:
+    """A file's fields in the kernel's order."""
+    for name, fields in FILES.items():
+        limits = {field: at for at, field in enumerate(fields)}
+        assert numbers(name, spelled(name, limits)) == tuple(limits.values())
