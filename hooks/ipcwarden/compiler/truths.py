@@ -75,14 +75,20 @@ def _check_queue(profile: Resolved, machine: Machine, report: Report) -> None:
     if count and size and (count.said or size.said) and count.number * size.number > RLIMIT_MSGQUEUE:
         message = f"{names[0]} {count.text} times {names[1]} {size.text} is {count.number * size.number} bytes"
         effect = f"a queue of that size needs more than the {RLIMIT_MSGQUEUE} bytes of RLIMIT_MSGQUEUE's default"
-        _warn(profile, names, f"{message}: {effect}", report)
+        _warn(profile, names, f"{message}: {effect}", report, "lower one of them, or raise that limit")
 
 
-def _warn(profile: Resolved, names: tuple[str, str], message: str, report: Report) -> None:
+def _warn(
+    profile: Resolved,
+    names: tuple[str, str],
+    message: str,
+    report: Report,
+    hint: str = "set both, or leave both to the kernel",
+) -> None:
     bounds = [(key, b) for name in names for key, b in profile.sysctls.get(name, {}).items()]
     own = [(key, bound) for key, bound in bounds if bound.profile == profile.name]
     if own:  # else it was told where it was written
-        report.warning(_telling(own).at, message, "set both, or leave both to the kernel")
+        report.warning(_telling(own).at, message, hint)
 
 
 def _telling(own: list[tuple[str, Bound]]) -> Bound:
