@@ -68,9 +68,9 @@ def _section(document: dict[str, Document], name: str) -> dict[str, Document]:
 
 
 def _namespaces(linux: dict[str, Document]) -> list[tuple[str, str]]:
-    found = linux.get("namespaces") or []
+    found = linux.get("namespaces")
     pairs = []
-    for each in found if isinstance(found, list) else [found]:
+    for each in [] if found is None else found if isinstance(found, list) else [None]:
         kind, path = (each.get("type"), each.get("path") or "") if isinstance(each, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(path, str):
             raise StateError("cannot use config.json: its 'linux.namespaces' is not a list of {type, path}")
