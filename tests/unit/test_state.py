@@ -89,7 +89,8 @@ def test_refuses_in_one_line(document: object) -> None:
             id="runc-poststop",
         ),
         pytest.param(
-            '{\n "ociVersion": "1.0",\n "id": "c",\n "pid": 0,\n "root": "/r",\n "bundle": "/b",\n "status": "stopped"\n}\n',
+            '{\n "ociVersion": "1.0",\n "id": "c",\n "pid": 0,\n "root": "/r",\n'
+            ' "bundle": "/b",\n "status": "stopped"\n}\n',
             ContainerState("c", "/b", "stopped", 0, {}),
             id="crun-poststop",
         ),

@@ -1,0 +1,476 @@
+"""config.json is read as the runtime and the kernel would read it, and where they could differ, not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ipcwarden.core.spec import Request, parse_spec
+from ipcwarden.core.sysctls import FILES
+from ipcwarden.errors import StateError
+
+SECOND = "a second spelling: runtimes differ on which one counts"
+SEM = ("kernel.sem.semmsl", "kernel.sem.semmns", "kernel.sem.semopm", "kernel.sem.semmni")
+
+
+def request_of(document: object) -> Request:
+    """Return the request in a config.json, given as text or as what it holds."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    return parse_spec(text.encode()).request
+
+
+def asking(*pairs: tuple[str, object]) -> Request:
+    """Return the request of a `linux.sysctl` with these pairs, in this order, keys repeated where they are."""
+    table = ",".join(f"{json.dumps(key)}:{json.dumps(content)}" for key, content in pairs)
+    return request_of(f'{{"linux":{{"sysctl":{{{table}}}}}}}')
+
+
+def refusal_of(document: object) -> str:
+    """Return why a config.json is refused."""
+    with pytest.raises(StateError) as refusal:
+        parse_spec(json.dumps(document).encode())
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "kernel.sem"])
+def test_reads_a_governed_name_in_both_spellings(name: str) -> None:
+    """Dots and slashes are one name."""
+    expected = Request({name: "7"}, {name: 7})
+    assert asking((name, "7")) == asking((name.replace(".", "/"), "7")) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "1", "42", "2147483648", "18446744073709551615", "18446744073709551616"])
+def test_reads_canonical_numbers(text: str) -> None:
+    """A number in decimal is that number, even where the kernel would refuse it."""
+    assert asking(("kernel.shmmax", text)).numbers == {"kernel.shmmax": int(text)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "010",
+        "00",
+        "0x10",
+        "0X10",
+        "0b1",
+        "0o7",
+        " 5",
+        "\t5",
+        "\n5",
+        "5 ",
+        "5\n",
+        "5\r\n",
+        "+5",
+        "-5",
+        "-0",
+        "5K",
+        "5 6",
+        "5,6",
+        "1.5",
+        "1e3",
+        "1_000",
+        "5\0",
+        "\u0665",
+        "\uff15",
+        "\u00b2",
+        "\u0be7",
+        "\u2002" + "5",
+        "184467440737095516160",
+        "0" * 5000 + "7",
+        "5" + " " * 5000,
+        "9" * 5000,
+        "kernel",
+        "64MiB",
+        "\ud800",
+    ],
+)
+def test_never_guesses_a_number(text: str) -> None:
+    """What runtimes and the kernel take but people misread is malformed, and no number."""
+    assert asking(("kernel.shmmax", text)) == Request({"kernel.shmmax": text}, {}, (("kernel.shmmax", text),))
+
+
+@pytest.mark.parametrize("content", [5, 5.0, True, None, [], ["5"], {}, {"5": "5"}])
+def test_takes_texts_only(content: object) -> None:
+    """A value that is no text is malformed: runtimes differ on what they make of it."""
+    shown = repr(content)
+    assert asking(("kernel.shmmax", content)) == Request({"kernel.shmmax": shown}, {}, (("kernel.shmmax", shown),))
+
+
+@given(st.text(st.sampled_from("0123456789 \t\n+-xXabcdef_.,\0\u0660\uff10")) | st.integers(0, 10**21).map(str))
+def test_takes_exactly_the_canonical_spelling(text: str) -> None:
+    """A text is a number where it has up to twenty ASCII digits without a leading zero, and nowhere else."""
+    canonical = re.fullmatch("0|[1-9][0-9]{0,19}", text) is not None
+    found = asking(("kernel.shmmax", text))
+    assert found.numbers == ({"kernel.shmmax": int(text)} if canonical else {})
+    assert bool(found.malformed) is not canonical
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "kernel..shmmax",
+        "kernel//shmmax",
+        "kernel./shmmax",
+        "/kernel/shmmax",
+        ".kernel.shmmax",
+        "kernel.shmmax.",
+        "kernel/shmmax/",
+        "kernel/./shmmax",
+        "./kernel/shmmax",
+    ],
+)
+def test_takes_no_other_separators(key: str) -> None:
+    """A path that leads to a governed file, but not by its plain name, is malformed."""
+    assert asking((key, "5")) == Request({"kernel.shmmax": "5"}, {}, (("kernel.shmmax", "5"),))
+
+
+@pytest.mark.parametrize("key", ["fs/mqueue.msg_max", "fs.mqueue/msg_max", "fs//mqueue/msg_max"])
+def test_takes_no_mixed_separators(key: str) -> None:
+    """Dots and slashes in one key are malformed."""
+    assert asking((key, "5")) == Request({"fs.mqueue.msg_max": "5"}, {}, (("fs.mqueue.msg_max", "5"),))
+
+
+@given(st.text("kernl.shmax/", max_size=16), st.sampled_from(["5", "05"]))
+def test_takes_exactly_two_keys_for_a_name(key: str, text: str) -> None:
+    """No key but the dotted and the slashed one ever gives a number."""
+    plain = key in ("kernel.shmmax", "kernel/shmmax") and text == "5"
+    assert asking((key, text)).numbers == ({"kernel.shmmax": 5} if plain else {})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "value"),
+    [
+        ([("kernel.shmmax", "5"), ("kernel.shmmax", "5")], "5"),
+        ([("kernel.shmmax", "5"), ("kernel/shmmax", "5")], "5"),
+        ([("kernel/shmmax", "5"), ("kernel.shmmax", "5"), ("kernel/shmmax", "5")], "5"),
+    ],
+)
+def test_takes_one_value_twice(pairs: list[tuple[str, object]], value: str) -> None:
+    """A name that is given twice with one value leaves no doubt."""
+    assert asking(*pairs) == Request({"kernel.shmmax": value}, {"kernel.shmmax": int(value)})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shown"),
+    [
+        ([("kernel.shmmax", "5"), ("kernel.shmmax", "6")], "5 and 6"),
+        ([("kernel.shmmax", "5"), ("kernel/shmmax", "6")], "5 and 6"),
+        ([("kernel/shmmax", "6"), ("kernel.shmmax", "5")], "6 and 5"),
+        ([("kernel.shmmax", "5"), ("kernel/shmmax", "0x5")], "5 and 0x5"),
+        ([("kernel.shmmax", "5"), ("kernel.shmmax", 5)], "5"),
+        ([("kernel.shmmax", 5), ("kernel.shmmax", "5")], "5"),
+        ([("kernel.shmmax", "5"), ("kernel.shmmax", "6"), ("kernel.shmmax", "6")], "5 and 6"),
+        ([("kernel.shmmax", "5"), ("kernel.shmmax", "6"), ("kernel.shmmax", "5")], "6 and 5"),
+    ],
+)
+def test_takes_no_two_values(pairs: list[tuple[str, object]], shown: str) -> None:
+    """A name with two values is malformed: readers differ on which one counts."""
+    found = asking(*pairs)
+    assert (found.numbers, found.malformed) == ({}, (("kernel.shmmax", shown),))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("250 32000 100 128", (250, 32000, 100, 128)),
+        ("250\t32000\t100\t128", (250, 32000, 100, 128)),
+        ("250  32000 \t 100 128", (250, 32000, 100, 128)),
+        ("0 0 0 0", (0, 0, 0, 0)),
+    ],
+)
+def test_reads_the_four_fields_of_sem(text: str, numbers: tuple[int, ...]) -> None:
+    """kernel.sem is four numbers with blanks or tabs between."""
+    assert asking(("kernel.sem", text)) == Request({"kernel.sem": text}, dict(zip(SEM, numbers, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "250",
+        "250 32000 100",
+        "250 32000 100 128 1",
+        "250,32000,100,128",
+        "250\n32000\n100\n128",
+        "250\v32000\v100\v128",
+        " 250 32000 100 128",
+        "250 32000 100 128 ",
+        "250 32000 100 0x80",
+        "250 32000 0100 128",
+        "250 32000 -1 128",
+        "250 32000 100 \u0661",
+        "\u0661 32000 100 128",
+        "250 32000 100 12\u00a08",
+        "",
+    ],
+)
+def test_guesses_no_field_of_sem(text: str) -> None:
+    """With fewer, more or odd fields none of the four is known."""
+    assert asking(("kernel.sem", text)) == Request({"kernel.sem": text}, {}, (("kernel.sem", text),))
+
+
+def test_lists_everything_malformed() -> None:
+    """One doubtful name does not hide another, nor what is fine."""
+    found = asking(("kernel.sem", "1"), ("kernel.shmmax", "0x1"), ("kernel/msgmax", "5"))
+    assert found.malformed == (("kernel.sem", "1"), ("kernel.shmmax", "0x1"))
+    assert found.numbers == {"kernel.msgmax": 5}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "net.ipv4.ip_forward",
+        "kernel.domainname",
+        "kernel.shm_next_id",
+        "kernel.auto_msgmni",
+        "fs.mqueue",
+        "fs.mqueue.msg_maxx",
+        "kernel.sem.semmni",
+        "kernel.Shmmax",
+        "KERNEL.SHMMAX",
+        "kernel.shmmax\0",
+        "kernel.shmmax ",
+        "kernel\\shmmax",
+        "shmmax",
+        "",
+        ".",
+    ],
+)
+@pytest.mark.parametrize("content", ["0x10", "", 5, None])
+def test_leaves_other_names_alone(key: str, content: object) -> None:
+    """What is not governed is the runtime's business, whatever its value."""
+    assert asking((key, content)) == Request({}, {})
+
+
+@pytest.mark.parametrize(
+    ("top", "key"),
+    [
+        ("Linux", "sysctl"),
+        ("linux", "Sysctl"),
+        ("Linux", "Sysctl"),
+        ("LINUX", "SYSCTL"),
+        ("lInUx", "sYsCtL"),
+        ("linux", "\u017fysctl"),
+        ("linux", "sy\u017fctl"),
+        ("Linux", "\u017fY\u017fCTL"),
+    ],
+)
+def test_doubts_other_letter_cases(top: str, key: str) -> None:
+    """Runc obeys any letter case and Unicode's folds, crun none of them: such a table is malformed as a whole."""
+    expected = Request({}, {}, ((f"{top}.{key}", SECOND),))
+    assert request_of({top: {key: {"kernel.shmmax": "5"}}}) == expected
+
+
+def test_doubts_a_second_table_beside_the_plain_one() -> None:
+    """The plain table does not count where another one may."""
+    found = request_of({"linux": {"sysctl": {"kernel.shmmax": "5"}}, "Linux": {"sysctl": {}}})
+    assert found == Request({}, {}, (("Linux.sysctl", SECOND),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":{"kernel.shmmax":"5"}}}',
+        '{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{"sysctl":{}}}',
+    ],
+)
+def test_doubts_a_table_that_stands_twice(text: str) -> None:
+    """One table written twice is malformed: some readers merge, some take the last."""
+    assert request_of(text) == Request({}, {}, (("linux.sysctl", SECOND),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{}}',
+        '{"linux":{},"linux":{"sysctl":{"kernel.shmmax":"5"}}}',
+        '{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":null}}',
+    ],
+)
+def test_finds_the_only_table_in_sections_that_stand_twice(text: str) -> None:
+    """A table counts, wherever it stands: a runtime may have merged what stands twice."""
+    assert request_of(text) == Request({"kernel.shmmax": "5"}, {"kernel.shmmax": 5})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"linux": None},
+        {"linux": {}},
+        {"linux": {"sysctl": None}},
+        {"linux": {"sysctl": {}}},
+        {"Linux": {"Sysctl": None}},
+        {"Linux": 5},
+        {"Linux": {"namespaces": []}},
+        {"l\u0131nux": {"sysctl": {"kernel.shmmax": "5"}}},
+        {"linux": {"sysctls": {"kernel.shmmax": "5"}}},
+        {"sysctl": {"kernel.shmmax": "5"}},
+    ],
+)
+def test_sees_where_nothing_is_asked(document: object) -> None:
+    """No table, an empty one and keys that no runtime obeys are no request."""
+    assert request_of(document) == Request({}, {})
+
+
+@pytest.mark.parametrize(
+    ("linux", "ipc", "path"),
+    [
+        ({}, "host", ""),
+        ({"namespaces": None}, "host", ""),
+        ({"namespaces": []}, "host", ""),
+        ({"namespaces": [{"type": "pid"}, {"type": "mount", "path": "/x"}]}, "host", ""),
+        ({"namespaces": [{"type": "ipc"}]}, "private", ""),
+        ({"namespaces": [{"type": "ipc", "path": ""}]}, "private", ""),
+        ({"namespaces": [{"type": "ipc", "path": None}]}, "private", ""),
+        ({"namespaces": [{"type": "ipc", "path": "/proc/7/ns/ipc"}]}, "shared", "/proc/7/ns/ipc"),
+        ({"namespaces": [{"type": "pid", "path": "/p"}, {"type": "ipc"}]}, "private", ""),
+    ],
+)
+def test_tells_whose_namespace_it_will_be(linux: object, ipc: str, path: str) -> None:
+    """No ipc namespace is the host's, one without a path a new one, one with a path somebody's."""
+    spec = parse_spec(json.dumps({"linux": linux}).encode())
+    assert (spec.ipc, spec.ipc_path) == (ipc, path)
+
+
+@pytest.mark.parametrize(
+    "namespaces",
+    [
+        "ipc",
+        "",
+        5,
+        0,
+        False,
+        {},
+        {"type": "ipc"},
+        [None],
+        ["ipc"],
+        [{}],
+        [{"path": "/x"}],
+        [{"type": None}],
+        [{"type": ["ipc"]}],
+        [{"type": "ipc", "path": 5}],
+    ],
+)
+def test_refuses_namespaces_that_are_no_list(namespaces: object) -> None:
+    """What a runtime could not read either is refused."""
+    assert "is not a list of {type, path}" in refusal_of({"linux": {"namespaces": namespaces}})
+
+
+def test_refuses_two_ipc_namespaces() -> None:
+    """Runtimes differ on which of two counts."""
+    namespaces = [{"type": "ipc"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}]
+    assert "lists ipc twice" in refusal_of({"linux": {"namespaces": namespaces}})
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "expected"),
+    [([], False), ([{"type": "ipc"}], False), ([{"type": "user"}], True), ([{"type": "user", "path": "/u"}], True)],
+)
+def test_tells_a_user_namespace(namespaces: object, expected: bool) -> None:
+    """A user namespace, new or somebody's, is noticed."""
+    assert parse_spec(json.dumps({"linux": {"namespaces": namespaces}}).encode()).user_namespace is expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "limit"),
+    [
+        (None, None),
+        ({}, None),
+        ({"memory": None}, None),
+        ({"memory": {}}, None),
+        ({"memory": {"limit": None}}, None),
+        ({"memory": {"limit": 0}}, None),
+        ({"memory": {"limit": -1}}, None),
+        ({"memory": {"limit": 1}}, 1),
+        ({"memory": {"limit": 536870912}}, 536870912),
+        ({"memory": {"limit": 9223372036854775807}}, 9223372036854775807),
+    ],
+)
+def test_reads_the_memory_limit(resources: object, limit: int | None) -> None:
+    """A positive number of bytes is the limit; engines write none as 0 or -1."""
+    assert parse_spec(json.dumps({"linux": {"resources": resources}}).encode()).memory_limit == limit
+
+
+@pytest.mark.parametrize("limit", ["512m", "1", 1.5, 1e9, True, False, [], {}])
+def test_guesses_no_memory_limit(limit: object) -> None:
+    """A limit that is no whole number is refused."""
+    assert "is not a whole number" in refusal_of({"linux": {"resources": {"memory": {"limit": limit}}}})
+
+
+CAPABLE = {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"]}}
+
+
+@pytest.mark.parametrize(
+    ("process", "linux", "expected"),
+    [
+        (CAPABLE, {}, True),
+        (CAPABLE, {"maskedPaths": [], "readonlyPaths": None}, True),
+        (CAPABLE, None, True),
+        (CAPABLE, {"maskedPaths": ["/proc/kcore"]}, False),
+        (CAPABLE, {"readonlyPaths": ["/proc/sys"]}, False),
+        (CAPABLE, {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}, False),
+        ({"capabilities": {"bounding": ["CAP_CHOWN"]}}, {}, False),
+        ({"capabilities": {"effective": ["CAP_SYS_ADMIN"]}}, {}, False),
+        ({"capabilities": {"bounding": "CAP_SYS_ADMIN"}}, {}, False),
+        ({"capabilities": None}, {}, False),
+        ({}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_tells_a_privileged_container(process: object, linux: object, expected: bool) -> None:
+    """Privileged is CAP_SYS_ADMIN with nothing masked, read-only or filtered."""
+    assert parse_spec(json.dumps({"process": process, "linux": linux}).encode()).privileged is expected
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ([], "it is not an object"),
+        (None, "it is not an object"),
+        ("{}", "it is not an object"),
+        ({"linux": []}, "its 'linux' is not an object"),
+        ({"linux": "x"}, "its 'linux' is not an object"),
+        ({"linux": {"sysctl": []}}, "its 'linux.sysctl' is not an object"),
+        ({"linux": {"sysctl": "kernel.shmmax=5"}}, "its 'linux.sysctl' is not an object"),
+        ({"linux": {"sysctl": False}}, "its 'linux.sysctl' is not an object"),
+        ({"linux": {"resources": 5}}, "its 'resources' is not an object"),
+        ({"linux": {"resources": {"memory": []}}}, "its 'memory' is not an object"),
+        ({"process": []}, "its 'process' is not an object"),
+        ({"process": {"capabilities": []}}, "its 'capabilities' is not an object"),
+    ],
+)
+def test_refuses_a_section_of_another_type(document: object, reason: str) -> None:
+    """What is no object where one must be is refused by name."""
+    assert reason in refusal_of(document)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff{}", b"{}{}", b"[" * 100_000, b'{"a":NaN}'])
+def test_refuses_what_is_no_document(data: bytes) -> None:
+    """A torn config.json is a StateError of one line."""
+    with pytest.raises(StateError, match=r"cannot read config\.json as JSON: ") as refusal:
+        parse_spec(data)
+    assert str(refusal.value).isprintable()
+
+
+KEYS = "linux Linux sysctl Sysctl kernel.shmmax kernel/shmmax namespaces type path resources memory limit process"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 9) | st.sampled_from(["ipc", "user", "/x", "5", "0x5", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=3),
+    max_leaves=12,
+)
+NEARLY = st.fixed_dictionaries({"linux": st.fixed_dictionaries({"sysctl": JSON}, optional={"namespaces": JSON})})
+
+
+@given(JSON | NEARLY)
+def test_reads_or_refuses(document: object) -> None:
+    """A document of any shape is read or refused, and no name is ever both a number and malformed."""
+    try:
+        request = parse_spec(json.dumps(document).encode()).request
+    except StateError:
+        return
+    assert not {name for name, _ in request.malformed} & set(request.numbers)
