@@ -51,9 +51,15 @@ def started(pid: int) -> int:
 
 
 def executable(pid: int) -> str | None:
-    """Return the base name of a process' program; None where that cannot be seen."""
+    """Return the base name of a process' program; None where that cannot be seen.
+
+    crun runs from a sealed copy of itself, whose link reads `/` or `/memfd:...`: there the process' own name has to do.
+    """
     try:
-        return posix.readlink(f"/proc/{pid}/exe").rpartition("/")[2].removesuffix(" (deleted)")
+        name = posix.readlink(f"/proc/{pid}/exe").rpartition("/")[2].removesuffix(" (deleted)")
+        if name and not name.startswith("memfd:"):
+            return name
+        return slurp(f"/proc/{pid}/comm").decode("utf-8", "backslashreplace").rstrip("\n")
     except OSError:
         return None
 
