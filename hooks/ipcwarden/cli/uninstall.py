@@ -1,0 +1,51 @@
+"""`ipcwarden uninstall`: let a bundle or an engine run the hooks no more."""
+
+from __future__ import annotations
+
+import click
+
+from ipcwarden.cli.install import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
+from ipcwarden.registration.targets import bundle_changes, podman_changes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.cli import Settings
+
+_OTHERWISE = "not registered: nothing to do"
+
+
+@click.group("uninstall", short_help="Undo what install has done.")
+def command() -> None:
+    """Undo what install has done.
+
+    The registration goes; the hook's files in /usr/libexec/ipcwarden stay, because every container that runs now still
+    needs them for its poststop.  When none is left that was started with the hooks (ipcwarden show lists them), that
+    directory can be removed, or the package that it came with.
+    """
+
+
+@command.command("bundle", short_help="Take the hooks out of one bundle.")
+@bundle_argument
+@dry_run_option
+@json_option
+@click.pass_obj
+def bundle_command(settings: Settings, bundle: str, dry_run: bool, as_json: bool) -> None:  # noqa: ARG001
+    """Take the hooks out of the config.json of the bundle DIR: it is then what it was before.
+
+    Containers that run from it keep their poststop: runc and crun noted it when they were created.
+    """
+    carry_out(bundle_changes(bundle, None), dry_run, as_json, _OTHERWISE, programs=[])
+
+
+@command.command("podman", short_help="Take the hooks away from podman.")
+@hooks_dir_option
+@dry_run_option
+@json_option
+@click.pass_obj
+def podman_command(settings: Settings, hooks_dir: str | None, dry_run: bool, as_json: bool) -> None:
+    """Remove our files from a hooks.d directory.
+
+    Containers that run keep their poststop: podman noted it when they started.  Files of the same name that do not
+    register ipcwarden are left alone.
+    """
+    carry_out(podman_changes(settings.root, hooks_dir, None), dry_run, as_json, _OTHERWISE, programs=[])
