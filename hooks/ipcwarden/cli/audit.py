@@ -1,0 +1,114 @@
+"""`ipcwarden audit`: what became of containers, from the log."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import islice
+
+import click
+from rich.text import Text
+
+from ipcwarden.cli import extract, table
+from ipcwarden.cli.logs import EVENTS, Filter, Log
+from ipcwarden.cli.summary import container_of, moment_of, what
+from ipcwarden.errors import RecordError
+from ipcwarden.files import open_directory
+from ipcwarden.host.ledger import keys, peek
+from ipcwarden.layout import ENTRIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipcwarden.cli import Settings
+    from ipcwarden.cli.logs import Record
+
+_COLUMNS = ("TIME (UTC)", "EVENT", "CONTAINER", "IMAGE", "PROFILE", "DECISION", "WHAT")
+_PAGE = 500  # rows of one table, so that a log of any size is shown while it is read
+
+
+@click.command("audit", short_help="Read the audit log.")
+@click.option("--json", "as_json", is_flag=True, help="Print records as they are, one a line, for programs.")
+@click.option(
+    "--container", metavar="ID", help="Only this container's: its id, its name, or a prefix that no other id has."
+)
+@click.option("--event", type=click.Choice(EVENTS), help="Only this event's.")
+@click.pass_obj
+def command(settings: Settings, as_json: bool, container: str | None, event: str | None) -> None:
+    """Print the audit records, oldest first, of rotated files too.
+
+    With --container every record's IPC objects are listed as well.
+    """
+    with Log(settings.root) as log:
+        wanted = Filter() if container is None else log.find(container)
+        records = log.read(replace(wanted, event=event or ""))
+        if as_json:
+            count = 0
+            for count, record in enumerate(records, 1):  # noqa: B007  (told below)
+                click.echo(record.json)
+        else:
+            count = _show(records, with_objects=container is not None)
+        _tell(settings.root, log, container, count)
+
+
+def _show(records: Iterator[Record], with_objects: bool) -> int:
+    count = 0
+    while page := list(islice(_until_objects(records) if with_objects else records, _PAGE)):
+        table.show(table.table(_COLUMNS, map(_row, page)))
+        count += len(page)
+        last = page[-1].document
+        if with_objects and extract.rows(last, "objects"):
+            omitted = extract.number(last, "objects_omitted")
+            more = [Text(f"and {omitted} smaller ones that the record does not list"), Text()] if omitted else []
+            table.show(Text(), *table.indented([*table.objects(extract.rows(last, "objects")), *more]))
+    return count
+
+
+def _until_objects(records: Iterator[Record]) -> Iterator[Record]:
+    """Yield records up to one whose objects stand below it."""
+    for record in records:
+        yield record
+        if extract.rows(record.document, "objects"):
+            return
+
+
+def _row(record: Record) -> list[str]:
+    document = record.document
+    cells = [moment_of(document), extract.text(document, "event"), container_of(document)]
+    cells += [extract.text(document, "container", "image"), extract.text(document, "profile")]
+    return [each or "-" for each in [*cells, extract.text(document, "decision"), what(document)]]
+
+
+def _tell(root: str, log: Log, container: str | None, count: int) -> None:
+    if not log.exists:
+        table.note(f"there is no log in '{log.path}': nothing has been recorded")
+    elif container is not None and not count:
+        table.note(f"no such record of a container '{container}'")
+    for note in log.notes:
+        table.note(note)
+    if log.skipped:
+        lines = "1 line is no record" if log.skipped == 1 else f"{log.skipped} lines are no records"
+        table.note(f"{lines}: skipped")
+    if waiting := _undelivered(root):
+        records = "1 record waits" if waiting == 1 else f"{waiting} records wait"
+        table.note(f"{records} in the ledger, not shown here: ipcwarden gc delivers them to the log")
+
+
+def _undelivered(root: str) -> int:
+    """Count the records that could not be written to the log yet, as far as we may see them."""
+    try:
+        entries = open_directory(root, ENTRIES)
+    except (FileNotFoundError, RecordError):
+        return 0
+    try:
+        return sum(_waiting_in(entries, key) for key in keys(entries))
+    finally:
+        os.close(entries)
+
+
+def _waiting_in(entries: int, key: str) -> int:
+    try:
+        return len(extract.texts(peek(entries, key), "undelivered"))
+    except RecordError:
+        return 0

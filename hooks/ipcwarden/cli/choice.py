@@ -1,0 +1,16 @@
+"""Which container is meant, where several may be."""
+
+from __future__ import annotations
+
+from ipcwarden.errors import UsageError
+
+_NAMED = 4  # of those that it may be, in a message
+MANY = _NAMED + 1  # enough to say that there are more
+
+
+def the_one(text: str, alike: list[str]) -> str:
+    """Return the only one of `alike`, or an empty string if there is none.  Raises `UsageError` if there are more."""
+    if len(alike) > 1:
+        some = ", ".join(alike[:_NAMED]) + (", ..." if len(alike) > _NAMED else "")
+        raise UsageError(f"cannot tell which container '{text}' is: {some}", "write more of the id")
+    return alike[0] if alike else ""

@@ -1,0 +1,137 @@
+"""What one audit record comes down to, in a few words."""
+
+from __future__ import annotations
+
+from ipcwarden.cli import extract
+from ipcwarden.cli.table import size, user
+from ipcwarden.core.documents import serialize
+from ipcwarden.core.objects import KINDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+
+    Record = dict[str, Document]
+
+_SHORT = 12  # characters of an id that is 64 of them, as engines show it
+_LONG = 64
+_FEW = 4
+_SKIPPED = {
+    "no-rule": "no rule matches",
+    "disabled": "ipcwarden is disabled",
+    "host-ipc": "in the host's IPC namespace, which is left alone",
+}
+
+
+def container_of(record: Record) -> str:
+    """Return what people call a record's container."""
+    name, container = (extract.text(record, "container", key) for key in ("name", "id"))
+    return name or (container[:_SHORT] if len(container) == _LONG else container) or "-"
+
+
+def moment_of(record: Record) -> str:
+    """Return when it was, to the second."""
+    return extract.text(record, "time").replace("T", " ")[:19]
+
+
+def what(record: Record) -> str:
+    """Return what happened."""
+    tell = {
+        "applied": _applied,
+        "refused": _refused,
+        "verified": _verified,
+        "teardown": _left,
+        "collected": _left,
+        "skipped": _skipped,
+        "error": _error,
+        "policy": _policy,
+    }.get(extract.text(record, "event"))
+    return "; ".join(part for part in tell(record) if part) if tell else extract.text(record, "reason")
+
+
+def _applied(record: Record) -> list[str]:
+    limits = extract.rows(record, "sysctls")
+    values = ", ".join(f"{extract.text(each, 'name')} {extract.text(each, 'found')}" for each in limits)
+    many = f"{len(limits)} limits" if len(limits) > _FEW or not limits else values
+    if record.get("enforced") is not True:
+        return [f"permissive: nothing written, {many} found", *_refused(record)]
+    return [f"{many} in force", *_refused(record)]
+
+
+def _refused(record: Record) -> list[str]:
+    return [_violation(each) for each in extract.rows(record, "violations")]
+
+
+def _violation(violation: Record) -> str:
+    name, kind = extract.text(violation, "name"), extract.text(violation, "kind")
+    least, most = extract.text(violation, "min"), extract.text(violation, "max")
+    requested = extract.text(violation, "requested")
+    asked = f"{name} {requested}"
+    if kind == "bound":
+        over = bool(most) and not (least and _below(requested, least))
+        return f"{asked} > {most}" if over else f"{asked} < {least}"
+    return {
+        "set": f"{asked}, fixed at {least}",
+        "owner": f"{asked} differs from {least} in force",
+        "unlisted": f"{asked} is not listed in the profile",
+        "malformed": f"{name} {requested!r} is malformed",
+        "host_ipc": "asks for the host's IPC namespace",
+    }.get(kind, f"{asked} ({kind})")
+
+
+def _below(one: str, other: str) -> bool:
+    try:
+        return int(one) < int(other)
+    except ValueError:
+        return False
+
+
+def _verified(record: Record) -> list[str]:
+    wrong = [
+        f"{extract.text(each, 'name')} {extract.text(each, 'found')} put right to {extract.text(each, 'wanted')}"
+        for each in extract.rows(record, "sysctls")
+    ]
+    return [*wrong, "the user's process had it for a while" if record.get("late") is True else ""]
+
+
+def _left(record: Record) -> list[str]:
+    drift = [
+        f"drift {extract.text(each, 'name')} {extract.text(each, 'wanted')} -> {extract.text(each, 'found')}"
+        for each in extract.rows(record, "drift")
+    ]
+    if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
+        return ["its namespace went with an earlier boot", *drift]
+    here = _totals(extract.at(record, "present"))
+    if extract.at(record, "present") is not None:
+        return [f"others live on in its namespace, with {here or 'no objects'}", *drift]
+    left = _totals(extract.at(record, "leftovers"))
+    holders = extract.rows(record, "namespace", "holders")
+    held = ", ".join(f"{extract.text(each, 'command')}({extract.text(each, 'pid')})" for each in holders)
+    destroyed = extract.at(record, "namespace", "destroyed")
+    if destroyed is False or holders:
+        return [f"{left or 'nothing'} left, held by {held or 'somebody unseen'}", *drift]
+    return [f"{left} freed" if left else "nothing left", *drift]
+
+
+def _totals(totals: Document) -> str:
+    return ", ".join(
+        f"{extract.number(totals, kind, 'count')} {kind} {size(extract.number(totals, kind, 'bytes'))}"
+        for kind in KINDS
+        if extract.number(totals, kind, "count")
+    )
+
+
+def _skipped(record: Record) -> list[str]:
+    reason = extract.text(record, "reason")
+    return [_SKIPPED.get(reason, reason), *_refused(record)]
+
+
+def _error(record: Record) -> list[str]:
+    return [f"{extract.text(record, 'reason')}: {extract.text(record, 'message')}"]
+
+
+def _policy(record: Record) -> list[str]:
+    changes = extract.at(record, "changes")
+    told = [each if isinstance(each, str) else serialize(each) for each in changes] if isinstance(changes, list) else []
+    who = user(extract.text(record, "uid")) or "somebody"
+    return [f"{extract.text(record, 'policy')} put in force by {who}", *told]

@@ -1,0 +1,115 @@
+"""Tables for people: lsipc's columns, amounts in units, and nothing that a hostile name could draw on a terminal."""
+
+from __future__ import annotations
+
+import functools
+import pwd
+import sys
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ipcwarden.cli import extract
+from ipcwarden.errors import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from ipcwarden.core.documents import Document
+
+_WIDE = 1 << 20  # a file or a pipe has no edge
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_AMOUNTS = frozenset(("size", "usedbytes", "msgsize"))
+_TEXTS = frozenset(("key", "owner", "perms", "status", "name", "fate"))
+
+# Headings and columns as lsipc(1) has them; KEYS is what the records call them.
+OBJECTS = {
+    "shm": (
+        "Shared memory segments",
+        ("key", "id", "owner", "perms", "size", "nattch", "status", "cpid", "lpid"),
+    ),
+    "sem": ("Semaphore arrays", ("key", "id", "owner", "perms", "nsems")),
+    "msg": ("Message queues", ("key", "id", "owner", "perms", "usedbytes", "msgs", "lspid", "lrpid")),
+    "mqueue": ("POSIX message queues", ("name", "owner", "perms", "usedbytes", "msgs", "maxmsg", "msgsize")),
+}
+
+
+def size(count: int) -> str:
+    """Return bytes as people read them: exact where that is short, else with one digit after the point."""
+    amount, unit = float(count), 0
+    while abs(amount) >= 1024 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.1f}".removesuffix(".0") + f" {_UNITS[unit]}"
+
+
+@functools.cache
+def user(uid: str) -> str:
+    """Return a user's name, where the host knows one."""
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError, OverflowError):
+        return uid
+
+
+def plain(text: str) -> Text:
+    """Return a text that is shown as it is: no markup, and control characters escaped."""
+    return Text(printable(text))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+    """Return a table; columns named in `right` hold numbers."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*map(plain, row))
+    return made
+
+
+def objects(found: list[dict[str, Document]]) -> list[RenderableType]:
+    """Return IPC objects as tables, one a kind."""
+    shown: list[RenderableType] = []
+    for kind, (title, columns) in OBJECTS.items():
+        rows = [each for each in found if each.get("kind") == kind]
+        keys = (*columns, "fate") if any("fate" in row for row in rows) else columns
+        if rows:
+            numbers = [key.upper() for key in keys if key not in _TEXTS]
+            cells = [[_cell(row, key) for key in keys] for row in rows]
+            shown += [Text(title, style="bold"), table([key.upper() for key in keys], cells, numbers), Text()]
+    return shown
+
+
+def _cell(row: dict[str, Document], key: str) -> str:
+    text = extract.text(row, key)
+    if key == "name" and not text:
+        return f"hex {extract.text(row, 'name_hex')}"
+    if key == "owner":
+        return user(text)
+    return size(extract.number(row, key)) if key in _AMOUNTS else text or "-"
+
+
+def indented(parts: Iterable[RenderableType]) -> list[RenderableType]:
+    """Return parts that stand below what precedes them."""
+    return [Padding(part, (0, 0, 0, 2)) for part in parts]
+
+
+def show(*parts: RenderableType) -> None:
+    """Print to standard output: with colours on a terminal, else plain and as wide as it takes."""
+    terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, width=None if terminal else _WIDE, markup=False, highlight=False, emoji=False)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def note(sentence: str) -> None:
+    """Print a line to standard error."""
+    click.echo(f"ipcwarden: {printable(sentence)}", err=True)
