@@ -1,0 +1,188 @@
+"""`ipcwarden show`: a running container's limits, what it uses of them, and its objects."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from rich.text import Text
+
+from ipcwarden import privileges
+from ipcwarden.cli import extract, table
+from ipcwarden.cli.child import ask
+from ipcwarden.cli.choice import the_one
+from ipcwarden.core.documents import serialize
+from ipcwarden.core.findings import totals
+from ipcwarden.core.sysctls import BYTES, NAMES
+from ipcwarden.errors import NamespaceError, RecordError
+from ipcwarden.files import open_directory
+from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.namespace import join, open_pinned
+from ipcwarden.host.procfs import inventory, read_limits
+from ipcwarden.layout import ENTRIES, PINS
+from ipcwarden.stages.life import identity_of, is_living, texts
+from ipcwarden.stages.site import Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from ipcwarden.cli import Settings
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Object
+
+_COLUMNS = ("RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%")
+_DESCRIPTIONS = {
+    "kernel.shmall": "Shared memory pages",
+    "kernel.shmmax": "Max size of shared memory segment (bytes)",
+    "kernel.shmmni": "Shared memory segments",
+    "kernel.shm_rmid_forced": "Free segments that nobody is attached to",
+    "kernel.sem.semmsl": "Max semaphores per semaphore set",
+    "kernel.sem.semmns": "Total number of semaphores",
+    "kernel.sem.semopm": "Max number of operations per semop(2)",
+    "kernel.sem.semmni": "Number of semaphore identifiers",
+    "kernel.msgmax": "Max size of message (bytes)",
+    "kernel.msgmnb": "Default max size of queue (bytes)",
+    "kernel.msgmni": "Number of message queues",
+    "fs.mqueue.queues_max": "POSIX message queues",
+    "fs.mqueue.msg_max": "Max number of messages in POSIX queue",
+    "fs.mqueue.msg_default": "Default number of messages in POSIX queue",
+    "fs.mqueue.msgsize_max": "Max size of message in POSIX queue (bytes)",
+    "fs.mqueue.msgsize_default": "Default size of message in POSIX queue (bytes)",
+}
+
+
+class NotRunning(NamespaceError):
+    """There is no such container: what was asked for is known now, and it is not what was hoped for."""
+
+    exit_code = 1
+
+
+@click.command("show", short_help="Show a running container's limits, usage and objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@click.argument("container", metavar="ID")
+@click.pass_obj
+def command(settings: Settings, as_json: bool, container: str) -> None:
+    """Show the limits that are in force for a running container, what it uses of them, and its IPC objects.
+
+    ID is the container's id, its name, or a prefix that no other running one's id has.
+    """
+    found = ask(lambda: look(settings.root, container))
+    if as_json:
+        click.echo(serialize({key: extract.at(found, key) for key in ("container", "limits", "usage", "objects")}))
+        return
+    usage = used(extract.rows(found, "objects"), os.sysconf("SC_PAGE_SIZE"))
+    table.show(
+        *_headline(found),
+        table.table(_COLUMNS, (_row(found, usage, name) for name in NAMES), ("LIMIT", "USED", "USE%")),
+        Text(),
+        *table.objects(extract.rows(found, "objects")),
+    )
+
+
+def look(root: str, text: str) -> Document:
+    """Join a container's namespace through its pin and return what is there: for a child process, which stays there."""
+    privileges.settle()
+    site = Site(root, "show")
+    site.go_home()
+    privileges.drop_with_prctl(privileges.POSTSTOP)
+    entries, pins = _open(root, ENTRIES, text), _open(root, PINS, text)
+    entry = choose(text, living(entries, site.boot, is_living))
+    identity = identity_of(entry)
+    assert identity is not None
+    fd = open_pinned(pins, extract.text(entry, "pin"), identity)
+    join(fd, site.hosts)
+    objects: list[Object] = inventory()
+    return {
+        "container": extract.at(entry, "subject", "container"),
+        "limits": texts(read_limits()),
+        "usage": totals(objects),
+        "objects": [dict(each) for each in objects],
+        "subject": entry["subject"],
+        "shared": bool(entry.get("shared")),
+    }
+
+
+def _open(root: str, path: str, text: str) -> int:
+    try:
+        return open_directory(root, path)
+    except FileNotFoundError:
+        raise absent(text) from None
+    except RecordError as error:
+        raise RecordError(str(error.args[0]), error.hint or "only root sees the containers") from error
+
+
+def absent(text: str) -> NotRunning:
+    """Return the error for a container that is not there."""
+    return NotRunning(f"no governed container '{text}' runs here")
+
+
+def living(
+    entries: int, boot: str, lives: Callable[[dict[str, Document], str], bool]
+) -> dict[str, dict[str, Document]]:
+    """Return the entries of running containers by key; what cannot be read is left to gc."""
+    found = {}
+    for key in keys(entries):
+        try:
+            document = peek(entries, key)
+        except RecordError:
+            continue
+        if document.get("state") == "applied" and lives(document, boot):
+            found[key] = document
+    return found
+
+
+def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, Document]:
+    """Return the entry of the container that `text` is the id of, or the ledger key, or the name, or a unique prefix.
+
+    Raises `UsageError` where several are: two runtimes may run one id, and then only the key tells them apart.
+    """
+
+    def called(key: str) -> tuple[str, str, str]:
+        container = extract.at(candidates[key], "subject", "container")
+        return extract.text(container, "id"), key, extract.text(container, "name")
+
+    for alike in (
+        [key for key in candidates if text in called(key)[:2]],
+        [key for key in candidates if text == called(key)[2]],
+        [key for key in candidates if any(each.startswith(text) for each in called(key)[:2])],
+    ):
+        if alike:
+            return candidates[the_one(text, alike)]
+    raise absent(text)
+
+
+def used(objects: list[dict[str, Document]], page: int) -> dict[str, int]:
+    """Return how much of those limits is used that are for a namespace as a whole."""
+    these = {kind: [each for each in objects if each.get("kind") == kind] for kind in table.OBJECTS}
+    return {
+        "kernel.shmall": sum(extract.number(each, "claimed") for each in these["shm"]) // page,
+        "kernel.shmmni": len(these["shm"]),
+        "kernel.sem.semmns": sum(extract.number(each, "nsems") for each in these["sem"]),
+        "kernel.sem.semmni": len(these["sem"]),
+        "kernel.msgmni": len(these["msg"]),
+        "fs.mqueue.queues_max": len(these["mqueue"]),
+    }
+
+
+def _headline(found: Document) -> list[RenderableType]:
+    names = [f"container {extract.text(found, 'container', 'name') or extract.text(found, 'container', 'id')}"]
+    for key in ("image", "pod", "namespace"):
+        names += [f"{key} {value}"] if (value := extract.text(found, "container", key)) else []
+    for key in ("profile", "rule", "mode"):
+        names += [f"{key} {value}"] if (value := extract.text(found, "subject", key)) else []
+    shared = extract.at(found, "shared") is True
+    others = [Text("It shares its namespace: usage and objects are those of all who are in it.")] if shared else []
+    return [table.plain(", ".join(names)), *others, Text()]
+
+
+def _row(found: Document, usage: dict[str, int], name: str) -> list[str]:
+    limit = extract.text(found, "limits", name)
+    number = int(limit or 0)
+    shown = f"{limit} ({table.size(number)})" if name in BYTES and number >= 1024 else limit
+    if name not in usage:
+        return [name, _DESCRIPTIONS[name], shown, "-", "-"]
+    share = f"{100 * usage[name] / number:.2f}%" if number > 0 else "-"
+    return [name, _DESCRIPTIONS[name], shown, str(usage[name]), share]
