@@ -1,0 +1,200 @@
+"""`ipcwarden explain`: the creation stage on a bundle, stopped before it does anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+
+import click
+from rich.text import Text
+
+from ipcwarden.cli import table
+from ipcwarden.core.digests import entry_key
+from ipcwarden.core.documents import serialize
+from ipcwarden.core.plan import Plan, Violation, sentence
+from ipcwarden.core.record import sysctls_of, violations_of
+from ipcwarden.errors import NamespaceError, RecordError, why
+from ipcwarden.files import open_directory
+from ipcwarden.host.namespace import identify, is_hosts
+from ipcwarden.layout import ENTRIES
+from ipcwarden.stages.create import open_case, plan_of
+from ipcwarden.stages.life import limits_of, members
+from ipcwarden.stages.site import Site
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ipcwarden.cli import Settings
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.facts import Facts
+    from ipcwarden.stages.create import Case
+
+_FACTS = (
+    "engine",
+    "runtime",
+    "image",
+    "name",
+    "pod",
+    "namespace",
+    "annotations",
+    "privileged",
+    "user_namespace",
+    "rootless",
+    "ipc",
+)
+_WHY = {
+    "request": "as requested",
+    "default": "the profile's default",
+    "set": "fixed by the profile",
+    "bound": "moved into the profile's bounds",
+    "kernel": "the kernel's own value",
+    "in_force": "in force in the namespace that it joins",
+}
+_UNDECIDED = Plan("none", (), ())
+_REFUSED = Plan("refused", (), ())
+
+
+@value
+class Explanation:
+    """What would be decided, and what there is to say about it."""
+
+    case: Case
+    mode: str
+    plan: Plan
+    notes: tuple[str, ...]
+
+
+@click.command("explain", short_help="Say what the policy would decide on a bundle.")
+@click.option("--bundle", required=True, metavar="DIR", type=click.Path(), help="The directory that holds config.json.")
+@click.option("--id", "container", metavar="ID", help="The container's id, where it is not the directory's name.")
+@click.option("--runtime", metavar="NAME", help="The runtime that would create it (runc, crun), else unknown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@click.pass_obj
+def command(settings: Settings, bundle: str, container: str | None, runtime: str | None, as_json: bool) -> None:
+    """Say which rule and profile a bundle gets, which limits, and what of its request would be refused.
+
+    Decided with the policy in force; nothing is changed, and a refusal is no failure of this command.
+    """
+    bundle = os.path.abspath(bundle)  # as engines spell it: symbolic links stay
+    explained = explain(Site(settings.root, "explain"), bundle, container or id_of(bundle), runtime)
+    if as_json:
+        click.echo(serialize(document_of(explained)))
+    else:
+        _show(explained)
+
+
+def id_of(bundle: str) -> str:
+    """Return the id that engines give to a bundle: its directory's name, in podman's storage that of the one above."""
+    path = PurePath(bundle)
+    return path.parent.name if path.name == "userdata" else path.name
+
+
+def explain(site: Site, bundle: str, container: str, runtime: str | None) -> Explanation:
+    """Decide on a bundle as the creation stage does.  Raises `PolicyError`, `StateError`."""
+    policy = site.policy()
+    case = open_case(site, policy, container, bundle, runtime)
+    if case.rule is None or case.profile is None:
+        return Explanation(case, policy.mode, _UNDECIDED, ("no rule matches: the container is left alone",))
+    plan, notes = _decide(site, case)
+    if case.rule.mode == "permissive":
+        notes = (*notes, "permissive: nothing would be written or refused")
+    return Explanation(case, case.rule.mode, plan, notes)
+
+
+def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
+    assert case.profile is not None
+    if case.spec.ipc == "host":
+        if case.profile.host_ipc == "refuse":
+            return Plan("refused", (), (Violation("ipc", "host", None, None, "host_ipc"),)), ()
+        return _UNDECIDED, ("host_ipc audit: it shares the host's IPC namespace, which is left alone",)
+    if case.spec.ipc == "private":
+        return plan_of(case), ()
+    try:
+        in_force = _in_force(site, case)
+    except NamespaceError as error:
+        return _REFUSED, (str(error),)
+    except (OSError, RecordError) as error:
+        reason = why(error) if isinstance(error, OSError) else str(error)
+        note = f"the namespace that it joins, '{case.spec.ipc_path}', cannot be looked at ({reason}): "
+        return plan_of(case), (f"{note}decided as if nobody governed were in it",)
+    note = "it joins a namespace whose limits are somebody's already, and stay as they are"
+    return plan_of(case, in_force), (note,) if in_force else ()
+
+
+def _in_force(site: Site, case: Case) -> dict[str, int] | None:
+    """Return the limits in force in the namespace that a bundle joins; None where nobody governed is in it."""
+    path = case.spec.ipc_path
+    if os.stat(path).st_dev != os.fstat(site.own).st_dev:  # nothing but nsfs is opened: a FIFO or a tape would mind
+        raise NamespaceError(f"cannot govern the container: '{path}', which it is to join, is no namespace")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        identity = identify(fd, site.features)
+        if is_hosts(fd, site.hosts):
+            raise NamespaceError(f"cannot govern the container: '{path}' is the host's IPC namespace")
+    finally:
+        os.close(fd)
+    try:
+        entries = open_directory(site.root, ENTRIES)
+    except FileNotFoundError:
+        return None
+    try:
+        company = members(entries, identity, site.boot, entry_key(case.container, case.bundle))
+    finally:
+        os.close(entries)
+    return next(filter(None, map(limits_of, company.values())), None)
+
+
+def document_of(explained: Explanation) -> dict[str, Document]:
+    """Return what --json prints: schemas/explain-v1.schema.json."""
+    case = explained.case
+    return {
+        "rule": case.rule.name if case.rule else None,
+        "profile": case.profile.name if case.profile else None,
+        "mode": explained.mode,
+        "decision": explained.plan.decision,
+        "facts": facts_document(case.facts),
+        "unknown": list(case.unknown),
+        "sysctls": sysctls_of(explained.plan, None),
+        "violations": violations_of(explained.plan.violations),
+        "notes": list(explained.notes),
+    }
+
+
+def facts_document(facts: Facts) -> dict[str, Document]:
+    """Return facts as JSON; what is not known is null."""
+    return {name: getattr(facts, name) for name in _FACTS}
+
+
+def _show(explained: Explanation) -> None:
+    case, plan = explained.case, explained.plan
+    head = [
+        ["container", case.container],
+        ["rule", case.rule.name if case.rule else "-"],
+        ["profile", case.profile.name if case.profile else "-"],
+        ["mode", explained.mode],
+        ["decision", plan.decision],
+    ]
+    parts: list[RenderableType] = [table.table(("", ""), head), Text(), table.table(("FACT", "VALUE"), _facts(case))]
+    if plan.limits:
+        rows = [[each.name, each.requested or "-", str(each.wanted), _WHY[each.why]] for each in plan.limits]
+        parts += [Text(), table.table(("SYSCTL", "REQUESTED", "WANTED", "WHY"), rows, ("REQUESTED", "WANTED"))]
+    lines = [f"note: {note}" for note in explained.notes]
+    lines += [f"{plan.decision}: {sentence((each,))}" for each in plan.violations]
+    if plan.violations and case.profile and case.profile.help:
+        lines.append(case.profile.help)
+    table.show(*parts, *([Text()] if lines else []), *map(table.plain, lines))
+
+
+def _facts(case: Case) -> list[list[str]]:
+    known = [[name, _fact(getattr(case.facts, name))] for name in _FACTS if name not in case.unknown]
+    return known + [[name, "unknown, and a rule asks for it"] for name in case.unknown]
+
+
+def _fact(fact: object) -> str:
+    if fact is None:
+        return "unknown"
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    return serialize(fact) if isinstance(fact, dict) else str(fact)

@@ -1,0 +1,229 @@
+"""`ipcwarden explain`, on bundles made here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from ipcwarden import layout
+from ipcwarden.cli import Settings, explain
+from ipcwarden.core.policy import Policy, Profile, Rule, pack
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from ipcwarden.errors import PolicyError, StateError
+from jsonschema import Draft202012Validator
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "explain-v1.schema.json"
+LIMITS: dict[str, Any] = {
+    "kernel.shmmax": (None, None, 65536, 1 << 30),
+    "kernel.msgmni": (7, None, None, None),
+}
+
+
+def profile(**more: Any) -> Profile:
+    """Return a profile with two limits."""
+    return Profile("base", LIMITS, **more)
+
+
+class Host:
+    """A root with a policy in force and one bundle."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "root"
+        self.bundle = root / "web"
+        self.bundle.mkdir()
+        self.policy(profile())
+        self.config()
+
+    def policy(self, governing: Profile, mode: str = "enforcing", when: tuple[Any, ...] = ()) -> None:
+        """Put a policy of one rule in force."""
+        policy = Policy("enforcing", "", KERNEL_DEFAULTS, (Rule("all", when, 0, mode),), (governing,))
+        state = self.root / layout.STATE
+        state.mkdir(parents=True, exist_ok=True)
+        (state / layout.COMPILED).write_bytes(pack(policy))
+
+    def config(self, sysctl: dict[str, str] | None = None, ipc: str | None = "") -> None:
+        """Write a config.json; `ipc` is a namespace's path, empty for a private one, None for the host's."""
+        namespaces = [] if ipc is None else [{"type": "ipc", "path": ipc} if ipc else {"type": "ipc"}]
+        document = {"linux": {"namespaces": namespaces, "sysctl": sysctl or {}}}
+        (self.bundle / "config.json").write_text(json.dumps(document))
+
+    def run(self, *arguments: str, bundle: Path | None = None) -> Result:
+        """Run `ipcwarden explain`; what it raises is raised."""
+        all_arguments = ["--bundle", str(bundle or self.bundle), *arguments]
+        return CliRunner().invoke(explain.command, all_arguments, obj=Settings(str(self.root)), catch_exceptions=False)
+
+    def explained(self, *arguments: str, bundle: Path | None = None) -> dict[str, Any]:
+        """Return what --json prints, which is valid."""
+        result = self.run("--json", *arguments, bundle=bundle)
+        assert result.exit_code == 0
+        document: dict[str, Any] = json.loads(result.stdout)
+        Draft202012Validator(json.loads(SCHEMA.read_text())).validate(document)
+        return document
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Give a host."""
+    return Host(tmp_path)
+
+
+def test_a_bundle_that_asks_for_nothing_gets_the_profile(host: Host) -> None:
+    """Without a request, limits are the profile's, and accepted."""
+    explained = host.explained()
+    assert (explained["rule"], explained["profile"], explained["decision"]) == ("all", "base", "accepted")
+    assert explained["sysctls"] == [
+        {"name": "kernel.shmmax", "requested": None, "wanted": "65536", "found": None, "why": "default"},
+        {"name": "kernel.msgmni", "requested": None, "wanted": "7", "found": None, "why": "set"},
+    ]
+
+
+def test_a_request_beyond_the_bounds_would_be_refused(host: Host) -> None:
+    """A refusal is explained, and no failure."""
+    host.config({"kernel.shmmax": "4096000000000"})
+    explained = host.explained()
+    assert explained["decision"] == "refused"
+    assert explained["violations"] == [
+        {"name": "kernel.shmmax", "requested": "4096000000000", "min": None, "max": "1073741824", "kind": "bound"}
+    ]
+
+
+def test_a_clamping_profile_would_clamp(host: Host) -> None:
+    """The decision is the one of the profile."""
+    host.policy(profile(on_violation="clamp"))
+    host.config({"kernel.shmmax": "4096000000000"})
+    assert host.explained()["decision"] == "clamped"
+
+
+def test_permissive_says_what_would_be_decided(host: Host) -> None:
+    """In permissive mode the decision is what enforcing would make of it; the mode says the rest."""
+    host.policy(profile(), mode="permissive")
+    host.config({"kernel.msgmni": "9"})
+    explained = host.explained()
+    assert (explained["mode"], explained["decision"]) == ("permissive", "refused")
+
+
+def test_without_a_rule_nothing_is_decided(host: Host) -> None:
+    """A container that no rule matches is left alone."""
+    host.policy(profile(), when=(("name", ("db",)),))
+    explained = host.explained()
+    assert (explained["rule"], explained["profile"], explained["decision"]) == (None, None, "none")
+    assert explained["sysctls"] == []
+
+
+def test_unknown_facts_are_told(host: Host) -> None:
+    """A fact that a rule asked for and that nobody knows is listed."""
+    host.policy(profile(), when=(("image", ("*",)),))
+    explained = host.explained()
+    assert explained["unknown"] == ["image"]
+    assert explained["facts"]["image"] is None
+
+
+def test_the_id_is_the_directorys_name(host: Host) -> None:
+    """A bare container's name is its id, which is the directory's name unless --id says otherwise."""
+    assert host.explained()["facts"]["name"] == "web"
+    assert host.explained("--id", "db")["facts"]["name"] == "db"
+
+
+def test_podmans_id_is_above_userdata(host: Host) -> None:
+    """In podman's storage the bundle is a directory below the one that has the id."""
+    assert explain.id_of("/var/lib/containers/storage/overlay-containers/3f2a/userdata") == "3f2a"
+
+
+def test_the_runtime_is_a_fact_that_may_be_given(host: Host) -> None:
+    """Nobody knows which runtime would be called: --runtime says it."""
+    assert host.explained()["facts"]["runtime"] is None
+    assert host.explained("--runtime", "crun")["facts"]["runtime"] == "crun"
+
+
+def test_the_hosts_namespace_is_left_alone(host: Host) -> None:
+    """Under host_ipc: audit a container of the host's namespace is not decided on."""
+    host.config(ipc=None)
+    explained = host.explained()
+    assert (explained["decision"], explained["facts"]["ipc"]) == ("none", "host")
+    assert "left alone" in explained["notes"][0]
+
+
+def test_the_hosts_namespace_may_be_refused(host: Host) -> None:
+    """Under host_ipc: refuse it is a violation."""
+    host.policy(profile(host_ipc="refuse"))
+    host.config(ipc=None)
+    explained = host.explained()
+    assert explained["decision"] == "refused"
+    assert [each["kind"] for each in explained["violations"]] == ["host_ipc"]
+
+
+def test_a_path_to_the_hosts_namespace_would_be_refused(host: Host) -> None:
+    """To join the host's namespace by a path is no way around."""
+    host.config(ipc="/proc/self/ns/ipc")
+    explained = host.explained()
+    assert explained["decision"] == "refused"
+    assert "is the host's IPC namespace" in explained["notes"][0]
+
+
+def test_a_path_to_something_else_is_not_opened(host: Host) -> None:
+    """A path that is no namespace, a FIFO even, would be refused; nobody waits for it."""
+    os.mkfifo(host.bundle / "fifo")
+    host.config(ipc=str(host.bundle / "fifo"))
+    explained = host.explained()
+    assert explained["decision"] == "refused"
+    assert "is no namespace" in explained["notes"][0]
+
+
+def test_a_path_that_is_not_there_yet_is_said(host: Host) -> None:
+    """A namespace that cannot be looked at is decided on as a new one, and that is said."""
+    host.config(ipc="/nonexistent/ipc")
+    explained = host.explained()
+    assert explained["decision"] == "accepted"
+    assert "decided as if nobody governed were in it" in explained["notes"][0]
+
+
+def test_nothing_is_changed(host: Host) -> None:
+    """Neither the host nor the bundle has another file afterwards."""
+    before = sorted(host.root.parent.rglob("*"))
+    host.run()
+    host.explained()
+    assert sorted(host.root.parent.rglob("*")) == before
+
+
+def test_no_policy_is_a_policy_error(host: Host) -> None:
+    """Without a policy in force there is nothing to explain."""
+    (host.root / layout.STATE / layout.COMPILED).unlink()
+    with pytest.raises(PolicyError, match="ipcwarden compile"):
+        host.run()
+
+
+def test_no_bundle_is_a_state_error(host: Host) -> None:
+    """A directory without config.json cannot be explained."""
+    with pytest.raises(StateError, match="no such file"):
+        host.run(bundle=host.root)
+
+
+def test_people_see_why(host: Host) -> None:
+    """Facts, limits and violations are told, with the profile's help."""
+    host.policy(profile(help="ask #platform"))
+    host.config({"kernel.shmmax": "4096000000000"})
+    shown = host.run().stdout
+    assert "image           unknown" in shown
+    assert "kernel.msgmni              -           7  fixed by the profile" in shown
+    assert "refused: kernel.shmmax=4096000000000 is outside what is allowed, at most 1073741824" in shown
+    assert shown.endswith("ask #platform\n")
+
+
+def test_people_see_which_unknown_mattered(host: Host) -> None:
+    """An unknown fact that a rule asked for stands out."""
+    host.policy(profile(), when=(("annotations.tier", ("x",)),))
+    shown = host.run().stdout
+    assert "annotations.tier  unknown, and a rule asks for it" in shown
+    assert "note: no rule matches" in shown
+
+
+def test_people_see_hostile_requests_escaped(host: Host) -> None:
+    """What a bundle asks for cannot draw on the terminal."""
+    host.config({"kernel.shmmax": "[red]\x1b[2J\n1"})
+    shown = host.run().stdout
+    assert r"[red]\x1b[2J\n1" in shown
+    assert "\x1b" not in shown
