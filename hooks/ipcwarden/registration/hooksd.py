@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.registration.entry import Registration
 
-# The one that engines read without being told.  podman (4.3.1 to 5.8) and CRI-O read the one in /etc only where their
+# The one that engines read without being told.  podman (seen with 4.3.1) reads the one in /etc only where its
 # configuration names it: files there would govern nothing, silently.
 DIRECTORY = "usr/share/containers/oci/hooks.d"
 _CREATE, _POSTSTART, _POSTSTOP = (f"10-ipcwarden-{part}.json" for part in ("create", "poststart", "poststop"))
