@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ipcwarden.cli.logs import Record
 
 _COLUMNS = ("TIME (UTC)", "EVENT", "CONTAINER", "IMAGE", "PROFILE", "DECISION", "WHAT")
+_CHUNK = 50  # records of one write
 _PAGE = 500  # rows of one table, so that a log of any size is shown while it is read
 
 
@@ -43,19 +44,22 @@ def command(settings: Settings, as_json: bool, container: str | None, event: str
     with Log(settings.root) as log:
         wanted = Filter() if container is None else log.find(container)
         records = log.read(replace(wanted, event=event or ""))
-        if as_json:
-            count = 0
-            for count, record in enumerate(records, 1):  # noqa: B007  (told below)
-                click.echo(record.json)
-        else:
-            count = _show(records, with_objects=container is not None)
+        count = _print(records) if as_json else _show(records, with_objects=container is not None)
         _tell(settings.root, log, container, count)
+
+
+def _print(records: Iterator[Record]) -> int:
+    count = 0
+    while page := list(islice(records, _CHUNK)):
+        click.echo("\n".join(record.json for record in page))  # every echo is flushed
+        count += len(page)
+    return count
 
 
 def _show(records: Iterator[Record], with_objects: bool) -> int:
     count = 0
     while page := list(islice(_until_objects(records) if with_objects else records, _PAGE)):
-        table.show(table.table(_COLUMNS, map(_row, page)))
+        table.show(table.table(_COLUMNS, map(_row, page), whole=_COLUMNS[:2]))
         count += len(page)
         last = page[-1].document
         if with_objects and extract.rows(last, "objects"):
