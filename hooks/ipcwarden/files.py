@@ -31,6 +31,7 @@ def open_directory(root: str, path: str, create: int = 0, error: type[WardenErro
     parts = path.split("/")
     at, here = posix.open(root, _O_DIRECTORY), root.rstrip("/")
     try:
+        _demand_safe(at, root, False, error)
         for number, part in enumerate(parts, 1):
             last, here = number == len(parts), f"{here}/{part}"
             flags = _O_DIRECTORY | (posix.O_NOFOLLOW if last else 0)
@@ -48,9 +49,7 @@ def open_directory(root: str, path: str, create: int = 0, error: type[WardenErro
                 below = posix.open(part, flags, dir_fd=at)
             posix.close(at)
             at = below
-            wrong = unsafe(posix.fstat(at), group_too=last)
-            if wrong:
-                raise error(f"cannot use '{here}': {wrong}", f"chown root '{here}' and chmod go-w it")
+            _demand_safe(at, here, last, error)
     except FileNotFoundError:
         posix.close(at)
         raise
@@ -61,6 +60,12 @@ def open_directory(root: str, path: str, create: int = 0, error: type[WardenErro
         posix.close(at)
         raise
     return at
+
+
+def _demand_safe(fd: int, path: str, group_too: bool, error: type[WardenError]) -> None:
+    wrong = unsafe(posix.fstat(fd), group_too)
+    if wrong:
+        raise error(f"cannot use '{path}': {wrong}", f"chown root '{path}' and chmod go-w it")
 
 
 def read_all(fd: int, limit: int) -> bytes:

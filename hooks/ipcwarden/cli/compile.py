@@ -7,7 +7,10 @@ import click
 from ipcwarden import compiler, layout
 from ipcwarden.cli import check
 from ipcwarden.compiler import activation
+from ipcwarden.compiler.changes import changes
 from ipcwarden.errors import printable
+from ipcwarden.host.procfs import login_uid
+from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +44,12 @@ def command(settings: Settings, rollback: bool) -> int:
     return 0
 
 
-def activated(root: str, old: Policy | None, new: Policy, sources: str) -> None:  # noqa: ARG001
-    """Tell that another policy is in force now."""
+def activated(root: str, old: Policy | None, new: Policy, sources: str) -> None:
+    """Tell that another policy is in force now, people and the audit log."""
+    site = Site(root, "compile")
+    site.subject.update(policy=new.digest[:12], mode=new.mode)
+    previous = old.digest[:12] if old else None
+    record = site.record("policy", previous=previous, changes=changes(old, new), uid=login_uid())
+    site.deliver(record, "policy")
     rules, profiles = check.counted(len(new.rules), "rule"), check.counted(len(new.profiles), "profile")
     click.echo(printable(f"in force: {new.digest[:12]} ({new.mode}, {rules}, {profiles}) from {sources}"))

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
 
-_ENOENT, _EACCES, _ESRCH, _EMFILE = 2, 13, 3, 24
-_INFINITE = 1 << 62
+_UNSET = 0xFFFFFFFF  # loginuid of what no login has started
 
 
 def slurp(path: str) -> bytes:
@@ -62,6 +61,15 @@ def executable(pid: int) -> str | None:
         return slurp(f"/proc/{pid}/comm").decode("utf-8", "backslashreplace").rstrip("\n")
     except OSError:
         return None
+
+
+def login_uid() -> int:
+    """Return the uid that this session logged in as, whatever it has become since; else the one that it has."""
+    try:
+        uid = int(slurp("/proc/self/loginuid"))
+    except (OSError, ValueError):
+        uid = _UNSET
+    return posix.getuid() if uid == _UNSET else uid
 
 
 def in_user_namespace() -> bool:

@@ -1,0 +1,45 @@
+"""What another policy changes, for the audit log: names, and nothing that would need the policies to be understood."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.policy import Policy
+
+
+_MOST = 20  # names of each: a record has its limits
+
+
+def changes(old: Policy | None, new: Policy) -> dict[str, Document]:
+    """Return {mode, rules, profiles}, each as it was and is, or what was added, removed and changed, by name."""
+    found: dict[str, Document] = {}
+    if old is None or old.mode != new.mode:
+        found["mode"] = {"old": old.mode if old else None, "new": new.mode}
+    for what, before, after in (
+        ("rules", _rules(old), _rules(new)),
+        ("profiles", _profiles(old), _profiles(new)),
+    ):
+        lists = {
+            "added": [name for name in after if name not in before],
+            "removed": [name for name in before if name not in after],
+            "changed": [name for name in after if name in before and after[name] != before[name]],
+        }
+        shown: dict[str, Document] = {key: list(names[:_MOST]) for key, names in lists.items()}
+        found[what] = {**shown, "omitted": sum(max(0, len(names) - _MOST) for names in lists.values())}
+    return found
+
+
+def _rules(policy: Policy | None) -> dict[str, object]:
+    if policy is None:
+        return {}
+    # The place counts: the first match wins.
+    return {
+        rule.name: (place, rule.when, policy.profile_of(rule).name, rule.mode)
+        for place, rule in enumerate(policy.rules)
+    }
+
+
+def _profiles(policy: Policy | None) -> dict[str, object]:
+    profiles = (policy.profile_of(rule) for rule in policy.rules) if policy else ()
+    return {profile.name: profile for profile in profiles}
