@@ -69,6 +69,13 @@ class Podman:
         """Run a podman command."""
         return run(self._program, "--hooks-dir", hooks_dir or self.hooks_dir, *arguments, env=self._env)
 
+    def script(self, hooks_dir: Path) -> str:
+        """Return a shell script that calls this podman with hooks from a directory, for people to see it called."""
+        names = ("HOME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
+        env = " ".join(f"{name}={self._env[name]}" for name in names)
+        cgroup = f'case $1 in run) shift; set -- run --cgroup-parent={self._cgroup} "$@";; esac'
+        return f'#!/bin/sh\n{cgroup}\nexec env {env} {self._program} --hooks-dir {hooks_dir} "$@"\n'
+
     def run(
         self, args: Sequence[str], *flags: str | Path, hooks_dir: Path | None = None, **options: Unpack[Options]
     ) -> Result:
