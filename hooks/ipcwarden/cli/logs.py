@@ -61,8 +61,8 @@ class Record:
     @property
     def json(self) -> str:
         """The record as one line of printable ASCII."""
-        line = self.line.strip()
-        return line.decode("ascii") if all(0x20 <= byte < 0x7F for byte in line) else serialize(self.document)
+        text = self.line.strip().decode("utf-8")
+        return text if text.isascii() and text.isprintable() else serialize(self.document)
 
 
 def record_of(line: bytes) -> Record | None:
