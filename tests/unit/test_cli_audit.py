@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "audit-v1.schema.json"
+CHANGES = {
+    "mode": {"old": None, "new": "permissive"},
+    "rules": {"added": [], "removed": [], "changed": ["a"], "omitted": 1},
+    "profiles": {"added": ["b", "c"], "removed": [], "changed": [], "omitted": 0},
+}
 NOTHING = {"count": 0, "bytes": 0, "claimed": 0}
 
 
@@ -348,8 +353,8 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (record(1, reason="no-rule"), "no rule matches"),
         (record(1, "error", reason="apply", message="cannot set x"), "apply: cannot set x"),
         (
-            record(1, "policy", policy="0123456789ab", uid=0, changes=["rule a"]),
-            "0123456789ab put in force by root; rule a",
+            record(1, "policy", policy="0123456789ab", uid=0, changes=CHANGES),
+            "0123456789ab put in force by root; mode permissive; rule changed: a; and 1 more rules; profiles added: b, c",
         ),
         (
             record(1, "applied", enforced=True, sysctls=[{"name": "kernel.msgmni", "found": "7"}]),

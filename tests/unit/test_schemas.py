@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ipcwarden.compiler.changes import changes
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import drift, largest, totals
 from ipcwarden.core.objects import mqueue, parse_table
 from ipcwarden.core.plan import decide
-from ipcwarden.core.policy import Memory, Profile
+from ipcwarden.core.policy import Memory, Policy, Profile, Rule
 from ipcwarden.core.record import container_of, line_of, sysctls_of, violations_of
 from ipcwarden.core.spec import parse_spec
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS, NAMES
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 OURS = ("audit-v1", "show-v1", "explain-v1")
 PROFILE = Profile("base", {"kernel.shmmax": (None, None, None, 65536), "kernel.sem.semmni": (9, None, None, None)})
+POLICY = Policy("enforcing", "", KERNEL_DEFAULTS, (Rule("all", (), 0, "enforcing"),), (PROFILE,))
 TABLES = {
     "shm": b"head\n 0 0 1600 4096 7 8 0 0 0 0 0 1 2 3 4096 0\n-1 1 3666 9 7 8 1 9 9 9 9 1 2 3 4096 0\n",
     "sem": b"head\n 1 2 600 5 0 0 0 0 0 1795461538\n",
@@ -113,7 +115,7 @@ def events() -> dict[str, dict[str, Any]]:
         "collected": {"subject": applied, "namespace": gone},
         "skipped": {"subject": {"rule": None, "profile": None}, "reason": "no-rule"},
         "error": {"subject": {"container": None, "policy": None}, "reason": "state", "message": "cannot read"},
-        "policy": {"subject": {"container": None}, "changes": ["rule all"], "uid": 0},
+        "policy": {"subject": {"container": None}, "previous": None, "changes": changes(None, POLICY), "uid": 0},
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ipcwarden.cli import extract
 from ipcwarden.cli.table import size, user
-from ipcwarden.core.documents import serialize
 from ipcwarden.core.objects import KINDS
 
 TYPE_CHECKING = False
@@ -131,7 +130,14 @@ def _error(record: Record) -> list[str]:
 
 
 def _policy(record: Record) -> list[str]:
-    changes = extract.at(record, "changes")
-    told = [each if isinstance(each, str) else serialize(each) for each in changes] if isinstance(changes, list) else []
     who = user(extract.text(record, "uid")) or "somebody"
+    mode = extract.text(record, "changes", "mode", "new")
+    told = [f"mode {mode}" if mode else ""]
+    for what, noun in (("rules", "rule"), ("profiles", "profile")):
+        for how in ("added", "removed", "changed"):
+            names = extract.texts(record, "changes", what, how)
+            plural = noun if len(names) == 1 else what
+            told += [f"{plural} {how}: {', '.join(names)}"] if names else []
+        omitted = extract.number(record, "changes", what, "omitted")
+        told += [f"and {omitted} more {what}"] if omitted else []
     return [f"{extract.text(record, 'policy')} put in force by {who}", *told]
