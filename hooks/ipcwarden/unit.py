@@ -31,17 +31,16 @@ class BuildError(Exception):
 
 def build() -> str:
     """Return the unit's source.  Raises `BuildError`."""
-    modules = _in_order("ipcwarden.hook")
     imports: dict[str, None] = {}
     owners: dict[str, str] = {}
-    bodies = []
-    for name, tree in modules.items():
-        body = [each for node in tree.body for each in _kept(node, imports)]
-        for owned in {owned for node in body for owned in _bound(node)}:
+    body: list[ast.stmt] = []
+    for name, tree in _in_order("ipcwarden.hook").items():
+        kept = [each for node in tree.body for each in _kept(node, imports)]
+        for owned in {owned for node in kept for owned in _bound(node)}:
             if owners.setdefault(owned, name) != name:
                 raise BuildError(f"'{owned}' is defined by both {owners[owned]} and {name}")
-        bodies.append(ast.unparse(ast.Module(body, [])))
-    return "\n".join([_HEAD, "from __future__ import annotations", *imports, *bodies, ""])
+        body += kept
+    return "\n".join([_HEAD, *imports, ast.unparse(ast.Module(_reached(body, "main"), [])), ""])
 
 
 def write(directory: Path) -> None:
@@ -114,15 +113,38 @@ def _bound(node: ast.stmt) -> list[str]:
     return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
 
 
+def _reached(body: list[ast.stmt], door: str) -> list[ast.stmt]:
+    """Return what is needed to run `door`, in its order: the rest of each module is for others."""
+    uses = {name: _used(node) for node in body for name in _bound(node)}
+    wanted = {name for node in body if not _bound(node) for name in _used(node)} | {door}
+    new = wanted
+    while new:
+        new = {name for each in new for name in uses.get(each, ())} - wanted
+        wanted = wanted | new
+    return [node for node in body if not _bound(node) or wanted.intersection(_bound(node))]
+
+
+def _used(node: ast.stmt) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
 class _Bare(ast.NodeTransformer):
     """Takes away docstrings and functions' annotations, and the module's name before what is now beside it."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
         node.returns = None
-        for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
-            argument.annotation = None
+        given = node.args
+        for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+            if argument:
+                argument.annotation = None
         node.body = _without_docstring(node.body)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        # Values go by their fields' names; what type each has is of no use at run time.
+        self.generic_visit(node)
+        node.annotation = ast.Constant("")
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
