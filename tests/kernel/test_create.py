@@ -223,6 +223,24 @@ def test_one_id_under_two_runtime_roots(start: Callable[..., Container]) -> None
     assert len(other.pins()) == 1
 
 
+def test_one_id_and_one_bundle_under_two_runtime_roots(start: Callable[..., Container]) -> None:
+    """Two runtimes' roots may even share the bundle: each poststop takes the life that has ended."""
+    one, other = start(), start()
+    other.id, other.bundle = one.id, one.bundle
+    one.leave("--shm=1")
+    other.leave("--sem=2")
+    one.create().check()
+    other.create().check()
+    one.kill()
+    one.poststop().check()
+    assert one.records()[-1]["leftovers"]["shm"]["count"] == 1
+    assert len(other.pins()) == 1
+    other.kill()
+    other.poststop().check()
+    assert other.records()[-1]["leftovers"]["sem"]["count"] == 2
+    assert other.pins() == other.entries() == []
+
+
 @pytest.mark.parametrize("mode", ["refuse", "clamp"])
 def test_malformed_request_is_refused(container: Container, root: Path, mode: str) -> None:
     """A value that kernel and people read differently is never guessed, under clamp either."""

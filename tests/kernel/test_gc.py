@@ -42,6 +42,13 @@ def test_collects_what_has_no_poststop(container: Container) -> None:
     assert container.pins() == container.entries() == []
 
 
+def test_leaves_nothing_where_nothing_was(root: Path) -> None:
+    """Where no hook has run yet it makes no directories."""
+    gc(root).check()
+    gc(root, "--dry-run").check()
+    assert not (root / "run").exists()
+
+
 def test_leaves_the_living_alone(container: Container) -> None:
     """A container that runs keeps its pin and its entry."""
     container.create().check()
@@ -98,7 +105,6 @@ def test_finishes_half_way_entries(container: Container, state: str) -> None:
     container.create().check()
     container.leave("--msg=2")
     container.kill()
-    container.poststop() if state == "gone" else None
     rewrite(container, state=state, **({"findings": {}} if state == "stopping" else {}))
     gc(container.root).check()
     assert container.records()[-1]["event"] == "collected"

@@ -200,6 +200,22 @@ def test_a_log_that_cannot_be_written(container: Container, obstacle: str, tmp_p
     (log.rmdir if obstacle == "directory" else log.unlink)()
 
 
+def test_a_log_directory_that_is_read_only(container: Container) -> None:
+    """A read-only log directory refuses no container, and gc delivers both records once it can."""
+    logs = container.root / "var" / "log" / "ipcwarden"
+    logs.mkdir(parents=True)
+    run("mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", logs).check()
+    try:
+        container.create().check()
+        container.kill()
+        container.poststop().check()
+    finally:
+        run("umount", logs).check()
+    logs.chmod(0o700)
+    run(BIN / "ipcwarden", "--root", container.root, "gc").check()
+    assert [record["event"] for record in container.records()] == ["applied", "teardown"]
+
+
 def test_a_full_disk_tears_no_line(container: Container) -> None:
     """Half a line that a full disk took is taken back; the record waits in the ledger, and gc delivers it."""
     container.create().check()

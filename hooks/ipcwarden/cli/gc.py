@@ -10,6 +10,7 @@ import click
 
 from ipcwarden import privileges
 from ipcwarden.errors import WardenError
+from ipcwarden.layout import ENTRIES, beneath
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, remove_drafts, strays
 from ipcwarden.stages.site import Site, complain
 
@@ -48,6 +49,8 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool)
     """
     site = Site(settings.root, "gc")
     site.go_home()
+    if not os.path.isdir(beneath(settings.root, ENTRIES)):
+        return 0  # no hook has run since the boot, and a look must not leave directories
     found = find_due(site, release)
     if dry_run:
         for each in found:
