@@ -251,16 +251,16 @@ def test_refuses_a_second_name(house: Callable[..., str], statement: str) -> Non
 def test_puts_modules_in_the_order_of_their_imports(house: Callable[..., str]) -> None:
     """What a module needs stands before it, once."""
     built = house(
-        hook="from tinyhouse.one import a\nfrom tinyhouse.two import b\nc = a + b",
+        hook="from tinyhouse.one import a\nfrom tinyhouse.two import b\nmain = a + b",
         one="from tinyhouse.two import b\na = b + 1",
         two="b = 1",
     )
-    assert [line for line in built.splitlines() if " = " in line] == ["b = 1", "a = b + 1", "c = a + b"]
+    assert [line for line in built.splitlines() if " = " in line] == ["b = 1", "a = b + 1", "main = a + b"]
 
 
 def test_collects_others_imports_at_the_top(house: Callable[..., str]) -> None:
     """Modules of Python's own are imported once, before everything."""
-    built = house(hook="import posix\nfrom tinyhouse.one import a", one="import posix\nimport time\na = time")
+    built = house(hook="import posix\nfrom tinyhouse.one import a\nmain = a", one="import posix\nimport time\na = time")
     assert built.count("import posix") == 1
     assert built.index("import posix") < built.index("a = time")
 
@@ -269,7 +269,7 @@ def test_leaves_types_out(house: Callable[..., str]) -> None:
     """What only type checkers read is not in the unit, and what runs instead is."""
     built = house(
         hook="TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\nelse:\n    x = 1\n"
-        "def f(a: Any, *, b: Any = 2) -> Any:\n    return a"
+        "def main(a: Any, *b: Any, c: Any = x, **d: Any) -> Any:\n    e: Any = a\n    return e"
     )
     assert "Any" not in built
     assert "TYPE_CHECKING" not in built
@@ -278,9 +278,19 @@ def test_leaves_types_out(house: Callable[..., str]) -> None:
 
 def test_leaves_the_own_door_out(house: Callable[..., str]) -> None:
     """A module's way to be run by hand is not in the unit."""
-    assert "never" not in house(hook="x = 1\nif __name__ == '__main__':\n    never()")
+    assert "never" not in house(hook="main = 1\nif __name__ == '__main__':\n    never()")
 
 
 def test_keeps_a_body_that_was_all_docstring(house: Callable[..., str]) -> None:
     """A class that only has a docstring is still one."""
-    assert "class Gone(Exception):\n    pass" in house(hook='class Gone(Exception):\n    """Nothing more."""')
+    assert "class main(Exception):\n    pass" in house(hook='class main(Exception):\n    """Nothing more."""')
+
+
+def test_leaves_out_what_the_door_does_not_reach(house: Callable[..., str]) -> None:
+    """What only others use is not in the unit; what the door needs through others is, and so is what runs at once."""
+    built = house(
+        hook="from tinyhouse.one import near\ndef main():\n    return near",
+        one="deep = 1\nloose: int = 3\nprint(loose)\n"
+        "def near():\n    return deep\ndef gc():\n    return unused\nunused = 2\n",
+    )
+    assert own_names(built) == {"deep", "near", "main", "loose"}
