@@ -14,6 +14,7 @@ from support.podman import IMAGE, Podman
 from support.shell import REPOSITORY
 
 ROOT = Path("/run/host")  # what would be / on a real host: tests/support/machine gives us a /run of our own
+IPCWARDEN = f"ipcwarden --root {ROOT}"
 POLICY = """\
 version: 1
 profiles:
@@ -61,73 +62,78 @@ def show(command: str, *, fails: bool = False) -> None:
         sys.exit(f"demo: that ended with {done.returncode}")
 
 
-def main() -> None:
-    """Tell the story."""
-    lab = Path(os.environ["IPCWARDEN_LAB"])
-    os.environ["PATH"] = f"{REPOSITORY}/.venv/bin:{os.environ['PATH']}"
-    # Wide enough for the tables, as a terminal that is not there cannot say.
-    os.environ.setdefault("COLUMNS", "110")
-    before = residue.look()
-    ipcwarden = f"ipcwarden --root {ROOT}"
-    rootfs = make_rootfs(lab / "rootfs")
+def prepare(lab: Path, rootfs: Path) -> Podman:
+    """Make bundles under /run, and let `ipcwarden` and a podman of our own be found by their names."""
     podman = Podman("runc", lab / "podman", rootfs, cgroup=f"/{lab.name}")
-    podman_program = lab / "podman.sh"
-    podman_program.write_text(podman.script(ROOT / "usr/share/containers/oci/hooks.d"), encoding="utf-8")
-    podman_program.chmod(0o755)
-    (lab / "bin").mkdir()
-    (lab / "bin" / "podman").symlink_to(podman_program)
-    os.environ["PATH"] = f"{lab}/bin:{os.environ['PATH']}"
-    bundles = Path("/run/bundles")
+    programs = lab / "bin"
+    programs.mkdir()
+    (programs / "podman").write_text(podman.script(ROOT / "usr/share/containers/oci/hooks.d"), encoding="utf-8")
+    (programs / "podman").chmod(0o755)
+    os.environ["PATH"] = f"{programs}:{REPOSITORY}/.venv/bin:{os.environ['PATH']}"
+    os.environ.setdefault("COLUMNS", "110")  # no terminal is there to say how wide it is
+    bundles: dict[str, tuple[list[str], dict[str, str]]] = {
+        "web": (LOOK, {}),
+        "greedy": (LOOK, HUGE),
+        "batch-1": (LOOK, HUGE),
+        "leaky": (LEAVE, {}),
+    }
+    for name, (arguments, sysctl) in bundles.items():
+        make_bundle(Path("/run/bundles") / name, rootfs, arguments, cgroup=f"/{lab.name}/{name}", sysctl=sysctl)
+    (ROOT / "etc/ipcwarden").mkdir(parents=True)
+    (ROOT / "etc/ipcwarden/policy.yaml").write_text(POLICY, encoding="utf-8")
     os.chdir("/run")
+    return podman
+
+
+def tell() -> None:
+    """Tell the story."""
+    say("1. One policy for every runtime, checked and put in force")
+    show(f"cat {ROOT}/etc/ipcwarden/policy.yaml")
+    show(f"{IPCWARDEN} compile")
+
+    say("2. The hooks registered: in podman once for all containers, in a bare bundle's config.json for that one")
+    show(f"{IPCWARDEN} install podman")
+    show(f"{IPCWARDEN} install bundle bundles/web")
+    for name in ("greedy", "batch-1", "leaky"):
+        subprocess.run([*IPCWARDEN.split(), "install", "bundle", f"bundles/{name}"], check=True, capture_output=True)
+
+    say("3. A container starts with the limits that the policy says: shmmax 64 MiB, 32 POSIX queues")
+    show("runc run --bundle bundles/web web")
+    show("crun run --bundle bundles/web web")
+    show(f"podman run --rm --name web {IMAGE} {' '.join(LOOK)}")
+
+    say("4. A container that asks for more than it may, here a shmmax of 64 GiB, does not start")
+    show("runc run --bundle bundles/greedy greedy", fails=True)
+    show("crun run --bundle bundles/greedy greedy", fails=True)
+    show(f"podman run --rm --name greedy --sysctl kernel.shmmax=68719476736 {IMAGE} true", fails=True)
+    say("   crun keeps a hook's words to itself; the audit log does not")
+    show(f"{IPCWARDEN} audit --event refused")
+
+    say("5. Where the rule says clamp, it starts with what is allowed")
+    say("   runc writes the request after our first hook; poststart puts it right before the first instruction")
+    show("runc run --bundle bundles/batch-1 batch-1")
+    show(f"{IPCWARDEN} audit --container batch-1")
+
+    say("6. A container that leaves objects of all four kinds behind")
+    show("runc run --bundle bundles/leaky leaky")
+    show(f"{IPCWARDEN} audit --container leaky")
+
+    say("7. Nothing of any of them is left: no pinned namespace")
+    show(f"ls -A {ROOT}/run/ipcwarden/pins")
+
+
+def main() -> None:
+    """Prepare, tell, and leave nothing."""
+    lab = Path(os.environ["IPCWARDEN_LAB"])
+    rootfs = make_rootfs(lab / "rootfs")
+    before = residue.look()
+    podman = prepare(lab, rootfs)
     try:
-        say("1. One policy for every runtime, checked and put in force")
-        (ROOT / "etc/ipcwarden").mkdir(parents=True)
-        (ROOT / "etc/ipcwarden/policy.yaml").write_text(POLICY, encoding="utf-8")
-        show(f"cat {ROOT}/etc/ipcwarden/policy.yaml")
-        show(f"{ipcwarden} compile")
-
-        say("2. Its hooks registered: in podman once for all containers, in a bare bundle's config.json for that one")
-        show(f"{ipcwarden} install podman")
-        for name, arguments, options in (
-            ("web", LOOK, {}),
-            ("greedy", LOOK, {"sysctl": HUGE}),
-            ("batch-1", LOOK, {"sysctl": HUGE}),
-            ("leaky", LEAVE, {}),
-        ):
-            make_bundle(bundles / name, rootfs, arguments, cgroup=f"/{lab.name}/{name}", **options)  # type: ignore[arg-type]
-        show(f"{ipcwarden} install bundle bundles/web")
-        for name in ("greedy", "batch-1", "leaky"):
-            subprocess.run([*ipcwarden.split(), "install", "bundle", bundles / name], check=True, capture_output=True)
-
-        say("3. A container starts with the limits that the policy says: shmmax 64 MiB, 32 POSIX queues")
-        show("runc run --bundle bundles/web web")
-        show("crun run --bundle bundles/web web")
-        show(f"podman run --rm --name web {IMAGE} {' '.join(LOOK)}")
-
-        say("4. A container that asks for more than it may does not start: it asks for a shmmax of 64 GiB")
-        show("runc run --bundle bundles/greedy greedy", fails=True)
-        show("crun run --bundle bundles/greedy greedy", fails=True)
-        show(f"podman run --rm --name greedy --sysctl kernel.shmmax=68719476736 {IMAGE} true", fails=True)
-        print("\n   crun keeps a hook's words to itself; the audit log does not:")
-        show(f"{ipcwarden} audit --event refused")
-
-        say(
-            "5. Where the rule says clamp it starts with what is allowed.  runc writes the request after our first hook;"
-        )
-        print("   poststart reads back and puts it right before the container's first instruction")
-        show("runc run --bundle bundles/batch-1 batch-1")
-        show(f"{ipcwarden} audit --container batch-1")
-
-        say("6. A container that leaves objects of all four kinds behind")
-        show("runc run --bundle bundles/leaky leaky")
-        show(f"{ipcwarden} audit --container leaky")
-
-        say("7. Nothing of any of them is left: no pinned namespace")
-        show(f"ls -A {ROOT}/run/ipcwarden/pins")
+        tell()
     finally:
         podman.close()
     residue.nothing_since(before)
-    print("\nAll of this ran in namespaces of its own; this machine's limits and objects are as they were.")
+    say("All of this ran in namespaces of its own; this machine's limits and objects are as they were.")
 
 
 if __name__ == "__main__":

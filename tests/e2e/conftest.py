@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.bundle import make_rootfs
 from support.engine import BareEngine, Engine, PodmanEngine
 from support.podman import Podman
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENGINES = ["runc", "crun", "podman-runc", "podman-crun"]
+
 
 @pytest.fixture(scope="session")
 def cgroup(lab: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import namespace, residue
 from support.bundle import FIRST_ID
 from support.shell import run, until

@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import sandbox
 
 if TYPE_CHECKING:

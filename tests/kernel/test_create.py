@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import namespace, sandbox
 from support.sandbox import WANTED, config, profile, put_in_force
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden.core import policy as core
 from support import namespace
 from support.sandbox import HOOK, PYTHON, call, config, put_in_force, records

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support import namespace
 from support.shell import REPOSITORY, run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.imports import run_and_list_imports
 from support.sandbox import HOOK
 from support.shell import run

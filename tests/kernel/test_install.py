@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden.registration.changes import Change, Directory
 from ipcwarden.registration.entry import RegistrationError
 from ipcwarden.registration.interpreter import check

@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden import syscalls
 from ipcwarden.core.sysctls import SEM_FIELDS
 from ipcwarden.errors import ApplyError, KernelError, NamespaceError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import namespace
 from support.sandbox import put_in_force
 from support.shell import run

@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support import namespace
 from support.sandbox import HOOK, PYTHON, call, config, put_in_force
 from support.shell import REPOSITORY, run, until

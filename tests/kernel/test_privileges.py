@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import namespace
 from support.bundle import FIRST_ID
 from support.sandbox import HOOK, PYTHON

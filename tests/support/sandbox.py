@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
-
 from support.bundle import FIRST_ID, PAYLOADS
 from support.shell import REPOSITORY, run, until
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
 from ipcwarden import unit
 
 if TYPE_CHECKING:

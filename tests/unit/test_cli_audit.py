@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ipcwarden import layout
 from ipcwarden.cli import Settings, audit, logs, summary
 from ipcwarden.core.record import line_of

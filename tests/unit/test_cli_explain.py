@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
+
 from ipcwarden import layout
 from ipcwarden.cli import Settings, explain
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import PolicyError, StateError
-from jsonschema import Draft202012Validator
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "explain-v1.schema.json"
 LIMITS: dict[str, Any] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+
 from ipcwarden.cli import Settings, child, show, table
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import KernelError, UsageError, WardenError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
     from ipcwarden.core.documents import Document
 
 CONTAINER = {"id": "c1", "bundle": "/b", "engine": "bare", "name": "c1", "image": None}

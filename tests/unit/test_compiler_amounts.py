@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.compiler.amounts import SCALED, SHARES, UNITS, Machine, amount_of
 from ipcwarden.compiler.findings import Place, Report
 from ipcwarden.compiler.nodes import Mapping, Scalar, Sequence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+
 from ipcwarden.cli import Settings, check
 from ipcwarden.cli import compile as activate
 from ipcwarden.compiler.machine import this_machine

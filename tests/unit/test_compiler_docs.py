@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from ipcwarden.compiler import compile_sources
 from ipcwarden.compiler.schema import NOT_YET, validator
 from ipcwarden.compiler.sources import MAIN, Source, built_in

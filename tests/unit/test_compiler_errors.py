@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ipcwarden.compiler import Outcome, compile_sources
 from ipcwarden.compiler.sources import DROP_IN, MAIN, SITE, Source, built_in
 from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS

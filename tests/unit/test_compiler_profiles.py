@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ipcwarden.compiler import Outcome, compile_sources
 from ipcwarden.compiler.sources import DROP_IN, MAIN, SITE, Source, built_in
 from ipcwarden.core.policy import Profile

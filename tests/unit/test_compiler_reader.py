@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ipcwarden.compiler import reader
 from ipcwarden.compiler.findings import Report
 from ipcwarden.compiler.nodes import plain

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.compiler import Outcome, compile_sources
 from ipcwarden.compiler.rules import covers, glob_covers
 from ipcwarden.compiler.sources import DROP_IN, IGNORED, MAIN, Source, built_in

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ipcwarden.compiler import compile_sources
 from ipcwarden.compiler.findings import Place, Report
 from ipcwarden.compiler.nodes import Mapping, Scalar

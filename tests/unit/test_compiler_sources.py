@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden.compiler import check, load
 from ipcwarden.compiler.sources import BUILT_IN, DROP_IN, IGNORED, MAIN, MAX_BYTES, SITE, installed, single
 from ipcwarden.errors import PolicyError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ipcwarden.compiler import Finding, compile_sources
 from ipcwarden.compiler.sources import MAIN, SITE, Source, built_in
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS

@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.documents import Repeated, parse, serialize
 from support.imports import INTERPRETER
 from support.shell import run

@@ -7,6 +7,7 @@ import errno
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden import errors
 from ipcwarden.errors import WardenError, printable, why
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden.errors import PolicyError, RecordError
 from ipcwarden.files import (
     open_directory,

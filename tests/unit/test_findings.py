@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.findings import MOST_OBJECTS, drift, largest, totals
 
 if TYPE_CHECKING:

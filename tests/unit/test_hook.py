@@ -8,6 +8,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from ipcwarden import errors, hook
 from ipcwarden.core.policy import Policy, pack
 from ipcwarden.core.state import MAX_STATE_BYTES

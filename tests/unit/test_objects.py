@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.objects import KINDS, mqueue, parse_table, queued_bytes
 
 PAGE = 4096

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.plan import Limit, Plan, Violation, decide, exceeds, sentence
 from ipcwarden.core.policy import Memory, Profile
 from ipcwarden.core.spec import Request, parse_spec

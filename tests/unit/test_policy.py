@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.digests import digest_of, entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.policy import Memory, Policy, Profile, Rule, glob_matches, holds, match, pack, resolve, unpack

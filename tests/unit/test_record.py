@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import largest, totals
 from ipcwarden.core.objects import mqueue, parse_table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.registration.bundle import register, unregister
 from ipcwarden.registration.entry import SECONDS, Registration, is_ours
 

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+
 from ipcwarden.errors import UsageError
 from ipcwarden.hook import STAGES, parse_arguments
 from ipcwarden.registration import hooksd
 from ipcwarden.registration.bundle import register
 from ipcwarden.registration.entry import SECONDS, Registration, is_ours
-from jsonschema import Draft202012Validator
 from support.shell import REPOSITORY
 
 REGISTRATIONS = [

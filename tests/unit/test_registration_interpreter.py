@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ipcwarden.registration.entry import RegistrationError
 from ipcwarden.registration.interpreter import OLDEST, check, choose
 from support.shell import run

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jsonschema import Draft202012Validator
+
 from ipcwarden.compiler.changes import changes
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import drift, largest, totals
@@ -21,7 +23,6 @@ from ipcwarden.errors import WardenError
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.life import texts
 from ipcwarden.stages.site import Site
-from jsonschema import Draft202012Validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden.core.spec import Request, parse_spec
 from ipcwarden.core.sysctls import FILES
 from ipcwarden.errors import StateError

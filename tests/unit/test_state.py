@@ -7,9 +7,10 @@ import json
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
 from ipcwarden.core.state import MAX_STATE_BYTES, ContainerState, fault_of, parse_state
 from ipcwarden.errors import StateError
-from jsonschema import Draft202012Validator
 from support.shell import REPOSITORY
 
 SCHEMA = Draft202012Validator(json.loads((REPOSITORY / "schemas" / "state.schema.json").read_text(encoding="utf-8")))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipcwarden import hook, unit
 from ipcwarden.core import spec, state
 from ipcwarden.errors import StateError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -42,6 +44,14 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read us has had enough; what is still buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -69,15 +79,9 @@ def main() -> None:
     except WardenError as error:
         click.echo(f"ipcwarden: {error}", err=True)
         sys.exit(error.exit_code)
-    except click.UsageError as error:
+    except click.ClickException as error:
         error.show()
-        sys.exit(UsageError.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        sys.exit(UsageError.exit_code if isinstance(error, click.UsageError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read us has had enough; nobody is left to tell.
-        sys.stderr.close()
-        sys.exit(141)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(status if isinstance(status, int) else 0)

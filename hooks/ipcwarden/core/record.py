@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 65536
-_MAX_TEXT = 512  # of any one text, printable ASCII: no name needs more, and forty such fit
+_MAX_TEXT = 1024  # of any one text, printable ASCII: as long as an id may be, and forty such fit
 _MAX_ESCAPED = 64  # of any other: each character of it can take twelve
 
 

@@ -23,6 +23,7 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
     from ipcwarden.core.policy import Memory, Policy, Profile, Rule
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
@@ -150,20 +151,23 @@ def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
     if entry is None:
         return
     try:
-        in_force = _joined(site, case, key, identity)
+        company = {} if case.spec.ipc == "private" else members(site.entries, identity, site.boot, key)
+        in_force = next((limits_of(document) for document in company.values()), None)
         plan = plan_of(case, in_force)
         enforcing = site.subject["mode"] == "enforcing"
         if plan.decision == "refused" and enforcing and case.spec.ipc != "private":
             join(fd, site.hosts)
             _take_back(case, in_force)
         _refuse(site, case, key, plan)
-        site.subject.update(decision=plan.decision, enforced=enforcing)
+        site.subject["decision"] = plan.decision
+        _tell(site, company)
         pin(site.pins, _write_creating(site, entry, identity, pid, case), fd)
         site.narrow(privileges.POSTSTART)
         join(fd, site.hosts)
         found = read_limits()
         # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
         now = write_limits(in_force or plan.wanted(), found) if enforcing else found
+        site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now))
         record = site.record(
@@ -221,21 +225,14 @@ def _write_creating(site: Site, entry: Entry, identity: Identity, pid: int, case
     return name
 
 
-def _joined(site: Site, case: Case, key: str, identity: Identity) -> dict[str, int] | None:
-    """Return the limits in force in a namespace that is somebody's already, and tell its members of company."""
-    if case.spec.ipc == "private":
-        return None
-    living = members(site.entries, identity, site.boot, key)
-    in_force = None
-    for other, document in living.items():
-        in_force = in_force or limits_of(document)
-        if not document.get("shared"):
-            entry = take(site.entries, other)
-            if entry is not None:
-                if entry.document:
-                    entry.write(shared=True)
-                entry.release()
-    return in_force
+def _tell(site: Site, company: dict[str, dict[str, Document]]) -> None:
+    """Tell the other members of a namespace that they are no longer alone in it."""
+    for key, document in company.items():
+        entry = None if document.get("shared") else take(site.entries, key)
+        if entry is not None:
+            if entry.document:
+                entry.write(shared=True)
+            entry.release()
 
 
 def _take_back(case: Case, in_force: dict[str, int] | None) -> None:
