@@ -49,24 +49,19 @@ def parse(data: bytes) -> Document:
     try:
         document, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any object with these names
     except (StopIteration, SystemError):
-        # The scanner's errors live in the json package: without it Python 3.11 says SystemError.
-        raise ValueError(_place_of_error(text)) from None
+        # The scanner's errors live in the json package, which knows the place: without it Python 3.11 says SystemError.
+        import json
+
+        try:
+            document, end = json.loads(text), len(text)
+        except ValueError as error:
+            raise ValueError(str(error).lower()) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if end != len(text):
         raise ValueError(f"something follows the document, at character {end + 1}")
     found: Document = document
     return found
-
-
-def _place_of_error(text: str) -> str:
-    import json
-
-    try:
-        json.loads(text)
-    except ValueError as error:
-        return str(error).lower()
-    return "it is not JSON"
 
 
 def _not_json(unknown: object) -> Document:

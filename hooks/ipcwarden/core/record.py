@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 65536
-_MAX_TEXT = 1024  # of any one text, printable ASCII: as long as an id may be, and forty such fit
-_MAX_ESCAPED = 64  # of any other: each character of it can take twelve
+_MAX_TEXT = 1024  # bytes of any one text in JSON: as long as an id may be, and forty such fit
 
 
 def timestamp(nanoseconds: int, clock: tuple[int, ...]) -> str:
@@ -83,8 +82,10 @@ def line_of(record: dict[str, Document]) -> bytes:
 
 def _cut(document: Document) -> Document:
     if isinstance(document, str):
-        most = _MAX_TEXT if document.isascii() and document.isprintable() else _MAX_ESCAPED
-        return document if len(document) <= most else document[:most] + "..."
+        kept = document
+        while (size := len(serialize(kept)) - 2) > _MAX_TEXT:
+            kept = kept[: len(kept) * _MAX_TEXT // size]
+        return kept if kept == document else f"{kept}..."
     if isinstance(document, list):
         return [_cut(each) for each in document]
     if isinstance(document, dict):
