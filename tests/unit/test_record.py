@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +31,7 @@ HOSTILE = ["\\" * 4096, '"' * 4096, "\U0001f600" * 4096, "\0" * 4096, "\udcff" *
 def test_writes_the_time(moment: datetime, nanoseconds: int) -> None:
     """A time is RFC 3339 in UTC, cut to microseconds."""
     whole = moment.replace(tzinfo=UTC)
-    seconds = int((whole - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() // 1)
+    seconds = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     written = timestamp((seconds * 1000000 + whole.microsecond) * 1000 + nanoseconds, tuple(time.gmtime(seconds)))
     assert written == f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
 
@@ -134,6 +135,7 @@ def test_leaves_the_record_alone() -> None:
     assert json.dumps(record) == before
 
 
+@cache
 def hostile_objects() -> list[Object]:
     """Make as many objects as a namespace can hold, of all kinds, with the names that take most room."""
     row = (
