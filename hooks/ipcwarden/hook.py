@@ -94,7 +94,7 @@ def _run(site: Site, options: Options) -> None:
         site.narrow(privileges.POSTSTOP)
         poststop(site, state)
     elif options.stage == "poststart":
-        state = _read_state()
+        state = _read_state_in_mode(site)
         site.go_home()
         site.narrow(privileges.POSTSTART)
         poststart(site, state)
@@ -106,6 +106,14 @@ def _run(site: Site, options: Options) -> None:
             site.subject["container"] = container_of(state.id, state.bundle, Facts())
             raise
         create(site, policy, _read_state())
+
+
+def _read_state_in_mode(site: Site) -> ContainerState:
+    try:
+        return _read_state()
+    except StateError:
+        site.policy()  # says in which mode faulty input is met
+        raise
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -146,7 +154,7 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
     complain(f"{options.stage}: {error}" if options else str(error))
     if site is not None and not isinstance(error, PolicyViolation):
         _record(site, error)
-    if options is None or STAGES[options.stage] is not _CREATION:
+    if options is None or options.stage == "poststop":
         return error.exit_code
     if error.of_host:
         return 0 if options.allow else error.exit_code

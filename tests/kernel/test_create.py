@@ -188,6 +188,41 @@ def test_all_or_nothing(container: Container, root: Path) -> None:
     assert container.pins() == container.entries() == []
 
 
+def test_a_joined_namespace_is_as_before_when_the_ledger_fails(start: Callable[..., Container]) -> None:
+    """Where nothing can be recorded nothing is changed, in a namespace that others live in too."""
+    owner = start()
+    member = start(ipc=str(owner.namespace))
+    before = namespace.limits(owner.namespace)
+    run_directory = member.root / "run"
+    run_directory.mkdir()
+    sandbox.run("mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", run_directory).check()
+    try:
+        member.create().check()
+        member.poststop().check()
+        assert namespace.limits(owner.namespace) != before
+        sandbox.run("nsenter", f"--ipc={owner.namespace}", "sh", "-c", "echo 12345 >/proc/sys/kernel/shmmax").check()
+        before = namespace.limits(owner.namespace)
+        (run_directory / "filler").write_bytes(bytes(12288))  # room for one version of the entry, not for two
+        assert member.create().code == 74
+        assert namespace.limits(owner.namespace) == before
+    finally:
+        sandbox.run("umount", run_directory).check()
+
+
+def test_a_refusal_stands_where_nothing_can_be_recorded(container: Container) -> None:
+    """Neither log nor ledger: the violation is refused all the same, under --on-error allow too."""
+    container.configure(config(sysctl={"kernel.shmmax": "9999999999"}))
+    for name in ("run", "var/log"):
+        (container.root / name).mkdir(parents=True)
+        sandbox.run("mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "tmpfs", container.root / name).check()
+        (container.root / name / "filler").write_bytes(bytes(4096))
+    try:
+        assert container.create("--on-error", "allow").code == 77
+    finally:
+        for name in ("run", "var/log"):
+            sandbox.run("umount", container.root / name).check()
+
+
 def test_a_dead_hook_is_started_again(container: Container) -> None:
     """An entry that a killed hook left as `creating` is begun anew, with one pin."""
     container.create().check()

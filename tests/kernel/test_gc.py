@@ -178,6 +178,28 @@ def test_a_stray_pin_is_audited(container: Container) -> None:
     assert container.pins() == []
 
 
+def test_an_unreadable_entry_hides_nothing(start: Callable[..., Container]) -> None:
+    """A damaged entry is put away, its pin audited as a stray, and the other entries are collected all the same."""
+    damaged, other = start(), start()
+    damaged.create().check()
+    damaged.leave("--shm=1")
+    entries = damaged.root / "run" / "ipcwarden" / "containers"
+    [name] = damaged.entries()
+    (entries / name).write_text("{")
+    other.create().check()
+    damaged.kill()
+    other.kill()
+    result = gc(damaged.root)
+    assert result.code == 1
+    assert "unreadable" in result.stderr
+    collected = {r["container"]["id"]: r["leftovers"] for r in damaged.records() if r["event"] == "collected"}
+    assert collected[damaged.id]["shm"]["count"] == 1
+    assert other.id in collected
+    assert damaged.pins() == []
+    assert damaged.entries() == [name.removesuffix(".json") + ".unreadable"]
+    gc(damaged.root).check()
+
+
 def test_drafts_of_the_dead_are_removed(container: Container) -> None:
     """What a killed hook was writing does not stay."""
     container.create().check()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import namespace
-from support.sandbox import put_in_force
+from support.sandbox import call, put_in_force
 from support.shell import run
 
 if TYPE_CHECKING:
@@ -64,6 +64,26 @@ def test_too_little_too_late_is_put_right(container: Container) -> None:
     container.poststart("running").check()
     assert namespace.limits(container.namespace)["kernel.shmmax"] == "67108864"
     assert container.records()[-1]["event"] == "verified"
+
+
+def test_faulty_input(container: Container, root: Path) -> None:
+    """A state that cannot be used ends the container, but in permissive mode."""
+    container.create().check()
+    assert call("poststart", "{", root).code == 65
+    put_in_force(root, mode="permissive")
+    call("poststart", "{", root).check()
+
+
+def test_a_fault_of_the_host(container: Container) -> None:
+    """A lost pin is met as --on-error says."""
+    container.create().check()
+    [pin] = container.pins()
+    path = container.root / "run" / "ipcwarden" / "containers" / container.entries()[0]
+    path.write_text(path.read_text().replace('"handle":"', '"handle":"00'))
+    run("umount", container.root / "run" / "ipcwarden" / "pins" / pin).check()
+    state = container.state("created")
+    assert call("poststart", state, container.root).code == 69
+    call("poststart", state, container.root, "--on-error", "allow").check()
 
 
 def test_permissive_writes_nothing(container: Container, root: Path) -> None:

@@ -59,9 +59,11 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool)
             click.echo(f"would collect the pin {name} (no entry)")
         return 0
     remove_drafts(site)
-    found += [adopted for name in strays(site) if (adopted := adopt(site, name))]
-    failed = [each for each in found if not _collect_in_child(settings.root, each, older_than)]
-    return 1 if failed else 0
+    collected = [_collect_in_child(settings.root, each, older_than) for each in found]
+    # Only now: an unreadable entry's pin is a stray.
+    adopted = [stray for name in strays(site) if (stray := adopt(site, name))]
+    collected += [_collect_in_child(settings.root, each, older_than) for each in adopted]
+    return 0 if all(collected) else 1
 
 
 def _collect_in_child(root: str, which: Due, older_than: float) -> bool:

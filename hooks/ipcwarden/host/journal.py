@@ -61,13 +61,17 @@ def _open_locked(directory: int) -> int:
 
 def tell(root: str, text: str) -> None:
     """Send one line to the system's journal, where there is one (systemd's native protocol)."""
+    path = beneath(root, _SOCKET)
+    try:
+        posix.stat(path)
+    except OSError:
+        return  # no journal here: the log has the record
     import socket
 
-    path = beneath(root, _SOCKET)
     message = f"PRIORITY=4\nSYSLOG_IDENTIFIER=ipcwarden\nMESSAGE={text}\n".encode("utf-8", "backslashreplace")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.setblocking(False)
             channel.sendto(message, path)
     except OSError:
-        pass  # no journal here, or it is not listening: the log has the record
+        pass  # it is not listening

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ENTRY_VERSION = 1
 _MAX_ENTRY_BYTES = 8 << 20
 _SUFFIX = ".json"
+UNREADABLE = "unreadable"
 
 
 class Entry:
@@ -118,17 +119,29 @@ def _is_entry(name: str) -> bool:
 
 
 def peek(directory: int, key: str) -> dict[str, Document]:
-    """Read an entry without locking it: entries are only ever replaced whole.  Empty where it is gone."""
+    """Read an entry without locking it: entries are only ever replaced whole.
+
+    Empty where it is gone; of state `unreadable` where it is no entry of ours: one such must not hide the others.
+    """
     try:
         fd = open_regular(key + _SUFFIX, posix.O_RDONLY, directory)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
+    except (OSError, ValueError):
+        return {"state": UNREADABLE}
     try:
         return _document_of(key, _content(key, fd))
+    except RecordError:
+        return {"state": UNREADABLE}
     finally:
         posix.close(fd)
+
+
+def put_away(directory: int, key: str) -> str:
+    """Take a file that is no entry of ours out of the ledger, and return the name that it has now."""
+    name = f"{key}.{UNREADABLE}"
+    posix.rename(key + _SUFFIX, name, src_dir_fd=directory, dst_dir_fd=directory)
+    return name
 
 
 def _content(key: str, fd: int) -> bytes:

@@ -126,7 +126,7 @@ def write_limits(wanted: dict[str, int], found: dict[str, int]) -> dict[str, int
         for name, number in wanted.items():
             if now[name] != number:
                 raise ApplyError(f"cannot set {name} to {number}: the kernel took it and made it {now[name]}")
-    except (ApplyError, KernelError):
+    except BaseException:
         for file in reversed(written):
             try:
                 _write(file, spelled(file, found))

@@ -7,10 +7,10 @@ import time
 
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.record import container_of
-from ipcwarden.errors import KernelError
+from ipcwarden.errors import KernelError, RecordError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
-from ipcwarden.host.ledger import keys, leftover_drafts, peek, take
+from ipcwarden.host.ledger import UNREADABLE, keys, leftover_drafts, peek, put_away, take
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.stages.life import identity_document, is_living, undelivered_of
 from ipcwarden.stages.teardown import tear_down
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @value
 class Due:
-    """An entry that gc may have to finish, and why: gone, unfinished, undelivered, released or empty."""
+    """An entry that gc may have to finish, and why: gone, unfinished, undelivered, released, empty or unreadable."""
 
     key: str
     reason: str
@@ -34,6 +34,8 @@ class Due:
 def due(document: dict[str, Document], living: bool, release: bool) -> str:
     """Return why an entry is due, or an empty string: pure, but for what `living` says of the world."""
     state = document.get("state", "")
+    if state == UNREADABLE:
+        return UNREADABLE
     if state == "recorded":
         return "undelivered"
     if state == "applied" and document.get("undelivered") and living and not release:
@@ -71,6 +73,10 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
 
     `older_than` seconds must have passed since a gc first saw the container gone: its poststop may be on its way.
     """
+    if which.reason == UNREADABLE:
+        # Its pin, which nobody speaks of now, is found as a stray.
+        name = put_away(site.entries, which.key)
+        raise RecordError(f"the ledger entry is unreadable: it is called '{name}' now", "look at it, then remove it")
     entry = take(site.entries, which.key, wait=False)
     if entry is None:
         return None  # somebody is at it, or it is done
@@ -110,6 +116,8 @@ def strays(site: Site) -> list[str]:
 
 def adopt(site: Site, name: str) -> Due | None:
     """Give a stray pin an entry, so that it is audited before it is freed; None where it pins nothing any more."""
+    entry = take(site.entries, f"{name}~stray", create=True)  # first: another gc may be at it
+    assert entry is not None
     try:
         fd = open_regular(name, posix.O_RDONLY, site.pins)
         try:
@@ -118,9 +126,8 @@ def adopt(site: Site, name: str) -> Due | None:
             posix.close(fd)
     except (OSError, ValueError, KernelError):
         unpin(site.pins, name)
+        entry.delete()
         return None
-    entry = take(site.entries, f"{name}~stray", create=True)
-    assert entry is not None
     container = name.rpartition("-")[0] or name
     entry.write(
         state="applied",

@@ -135,7 +135,7 @@ def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
         sysctls=sysctls_of(plan, None),
         violations=violations_of(plan.violations),
     )
-    site.deliver(record, key)
+    site.deliver_refusal(record, key)
     text = (
         f"refused container '{case.container}': {sentence(plan.violations)[:2000]}; "
         f"rule '{site.subject['rule']}', profile '{site.subject['profile']}'"
@@ -150,6 +150,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
     entry = _new_entry(site, key, identity, fd)
     if entry is None:
         return
+    found: dict[str, int] = {}
     try:
         company = {} if case.spec.ipc == "private" else members(site.entries, identity, site.boot, key)
         in_force = next((limits_of(document) for document in company.values()), None)
@@ -178,7 +179,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
         )
         site.deliver(record, key, entry)
     except BaseException:
-        _undo(site, entry)
+        _undo(site, entry, found)
         raise
     entry.release()
 
@@ -245,10 +246,15 @@ def _take_back(case: Case, in_force: dict[str, int] | None) -> None:
     write_limits(in_force, found)
 
 
-def _undo(site: Site, entry: Entry) -> None:
+def _undo(site: Site, entry: Entry, found: dict[str, int]) -> None:
+    """Leave no pin, no entry, and the limits as they were `found`, if they have been touched."""
     name = entry.document.get("pin")
     try:
-        if isinstance(name, str):
-            unpin(site.pins, name)
+        if found:
+            write_limits(found, read_limits())
     finally:
-        entry.delete()
+        try:
+            if isinstance(name, str):
+                unpin(site.pins, name)
+        finally:
+            entry.delete()

@@ -58,9 +58,12 @@ def _put_right(site: Site, entry: Entry, key: str, late: bool) -> None:
     for each in entry.document["sysctls"]:  # type: ignore[union-attr]  # a list, as wanted_of has seen
         if isinstance(each, dict) and each["name"] in wrong:
             sysctls.append({**each, "found": str(wrong[str(each["name"])])})
-    site.deliver(site.record("verified", sysctls=sysctls, late=late), key, entry)
+    record = site.record("verified", sysctls=sysctls, late=late)
     too_much = [f"{name}={number}" for name, number in wrong.items() if exceeds(name, number, wanted[name])]
-    if late and too_much:
+    if not (late and too_much):
+        site.deliver(record, key, entry)
+    else:
+        site.deliver_refusal(record, key, entry)
         raise PolicyViolation(
             f"the container had {', '.join(too_much)} when it started, put right since",
             "this runtime runs poststart too late: register a native door",

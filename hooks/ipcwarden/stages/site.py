@@ -157,6 +157,13 @@ class Site:
             return False
         return True
 
+    def deliver_refusal(self, record: dict[str, Document], key: str, entry: Entry | None = None) -> None:
+        """Deliver a record of what is refused: that stands even where nothing can be recorded."""
+        try:
+            self.deliver(record, key, entry)
+        except RecordError as error:
+            complain(str(error))
+
     def alert(self, sentence: str) -> None:
         """Say to the system's journal what somebody should see today."""
         tell(self.root, sentence)
