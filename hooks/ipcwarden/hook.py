@@ -112,7 +112,10 @@ def _read_state_in_mode(site: Site) -> ContainerState:
     try:
         return _read_state()
     except StateError:
-        site.policy()  # says in which mode faulty input is met
+        try:
+            site.policy()  # says in which mode faulty input is met
+        except PolicyError:
+            pass  # the host's fault must not hide the container's, which nothing allows
         raise
 
 
