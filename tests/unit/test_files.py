@@ -69,7 +69,7 @@ def status(mode: int, uid: int) -> os.stat_result:
         (0o100755, 0, True, ""),
         (0o104755, 0, True, ""),
         (0o100644, 4242, True, "it belongs to uid 4242, not to root"),
-        (0o100600, 65534, True, "it belongs to uid 65534, not to root"),
+        (0o100600, 4243, True, "it belongs to uid 4243, not to root"),
         (0o100646, 0, True, "others can write it (mode 0646)"),
         (0o100664, 0, True, "others can write it (mode 0664)"),
         (0o100622, ME, True, "others can write it (mode 0622)"),

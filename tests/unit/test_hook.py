@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ["prestart", "createRuntime", "poststart", "poststop"]
 CREATION = STAGES[:2]
+STARTING = STAGES[:3]  # with runc up to 1.5, poststart too comes before the user's process
 UNKNOWN = '{"ociVersion":"1.2.0","id":"nobody","status":"created","bundle":"/nowhere","pid":2}'
 TORN = '{"id":"c","bundle":'
 
@@ -154,25 +155,24 @@ def test_ends_with_the_errors_code(name: str, stage: str) -> None:
     assert failed(name, Options(stage, "/", False)) == CODES[name]
 
 
-@pytest.mark.parametrize("stage", CREATION)
+@pytest.mark.parametrize("stage", STARTING)
 @pytest.mark.parametrize("name", HOSTS)
 def test_lets_a_container_start_in_spite_of_the_host(name: str, stage: str) -> None:
     """With --on-error allow, what the host gets wrong keeps no container from starting."""
     assert failed(name, Options(stage, "/", True)) == 0
 
 
-@pytest.mark.parametrize("stage", CREATION)
+@pytest.mark.parametrize("stage", STARTING)
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_opens_no_door_to_hostile_input(name: str, stage: str) -> None:
     """With --on-error allow, what the container gets wrong is refused all the same."""
     assert failed(name, Options(stage, "/", True)) == CODES[name]
 
 
-@pytest.mark.parametrize("stage", ["poststart", "poststop"])
 @pytest.mark.parametrize("name", CODES)
-def test_allows_nothing_after_creation(name: str, stage: str) -> None:
-    """After creation there is nothing to allow: the error is told."""
-    assert failed(name, Options(stage, "/", True)) == CODES[name]
+def test_allows_nothing_after_the_end(name: str) -> None:
+    """When a container has stopped there is nothing to allow: the error is told."""
+    assert failed(name, Options("poststop", "/", True)) == CODES[name]
 
 
 def test_names_the_stage_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_refuses_a_state_that_cannot_be_read(host: Host, redirection: str) -> No
 
 
 @pytest.mark.parametrize(("mode", "code"), [("enforcing", 65), ("permissive", 0)])
-@pytest.mark.parametrize("stage", CREATION)
+@pytest.mark.parametrize("stage", STARTING)
 def test_refuses_nothing_in_permissive_mode(host: Host, mode: str, code: int, stage: str) -> None:
     """A container whose documents are unusable starts where policy only watches; the record says what was wrong."""
     host.put_in_force(mode)
@@ -239,11 +239,10 @@ def test_refuses_nothing_in_permissive_mode(host: Host, mode: str, code: int, st
     assert [(each["event"], each["reason"], each["mode"]) for each in host.records()] == [("error", "state", mode)]
 
 
-@pytest.mark.parametrize("stage", ["poststart", "poststop"])
-def test_tells_errors_after_creation_in_permissive_mode_too(host: Host, stage: str) -> None:
+def test_tells_errors_after_the_end_in_permissive_mode_too(host: Host) -> None:
     """Only starting depends on the mode."""
     host.put_in_force("permissive")
-    assert host(stage, stdin=TORN).code == 65
+    assert host("poststop", stdin=TORN).code == 65
 
 
 @pytest.mark.parametrize(("on_error", "code"), [("refuse", 78), ("allow", 0)])
