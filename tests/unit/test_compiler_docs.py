@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from ipcwarden.compiler import compile_sources
 from ipcwarden.compiler.schema import NOT_YET, validator
-from ipcwarden.compiler.sources import MAIN, Source, built_in
+from ipcwarden.compiler.sources import MAIN, Source
 from ipcwarden.core.policy import Profile
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from support import documents
 
-TEXT = (Path(__file__).parents[2] / "docs/policy.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```yaml\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", TEXT, re.MULTILINE | re.DOTALL)
+TEXT = documents.read("docs/policy.md")
+EXAMPLES = documents.policies("docs/policy.md")
 
 
 def test_there_are_examples() -> None:
@@ -26,8 +24,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize(("policy", "findings"), EXAMPLES)
 def test_an_example_does_what_it_says(policy: str, findings: str) -> None:
     """It compiles without a finding, or gives those that stand behind it."""
-    outcome = compile_sources([*built_in(), Source(MAIN, "policy.yaml", policy.encode())], KERNEL_DEFAULTS, "", 4096)
-    assert [str(finding) for finding in outcome.findings] == findings.splitlines()
+    assert documents.findings(policy) == findings.splitlines()
 
 
 def test_inheritance_comes_to_what_the_comments_say() -> None:
