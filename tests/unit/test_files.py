@@ -223,6 +223,7 @@ def test_puts_short_reads_together() -> None:
 def test_reads_relative_to_a_directory(root: Path) -> None:
     """A name is looked up in the directory that was checked."""
     (root / "a/f").write_bytes(b"here")
+    (root / "a/f").chmod(0o666)  # who does not ask for trust reads anybody's
     with opened(root / "a", os.O_RDONLY | os.O_DIRECTORY) as directory:
         assert read("f", 10, directory) == b"here"
 
@@ -262,7 +263,7 @@ def test_keeps_no_descriptor_of_what_it_refuses(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-@pytest.mark.parametrize(("mode", "trusted"), [(0o600, True), (0o644, True), (0o666, False), (0o664, False)])
+@pytest.mark.parametrize(("mode", "trusted"), [(0o600, True), (0o755, True), (0o666, False), (0o664, False)])
 def test_reads_what_it_may(tmp_path: Path, mode: int, trusted: bool) -> None:
     """A trusted file is nobody else's to write; others need not be."""
     (tmp_path / "f").write_bytes(b"x")

@@ -181,6 +181,15 @@ def test_counts_what_it_leaves_out(count: int, omitted: int, width: int) -> None
     assert len(found["objects"]) + found["objects_omitted"] == count + omitted
 
 
+@pytest.mark.parametrize(("size", "whole"), [(65535, True), (65536, True), (65537, False), (65600, False)])
+def test_fills_a_record_to_the_last_byte(size: int, whole: bool) -> None:
+    """A line of exactly 64 KiB, its end included, is whole; of one more byte it loses some objects."""
+    record: dict[str, Document] = {"objects": [{"n": 1}] * 20, "objects_omitted": 0, "texts": ["x" * 1000] * 65}
+    room = size - len(line_of({**record, "text": ""}))
+    found = json.loads(line_of({**record, "text": "x" * room}))
+    assert (found["objects_omitted"] == 0) is whole
+
+
 def test_counts_where_nothing_was_left_out_before() -> None:
     """A record that said nothing of omitted objects does so when some are."""
     found = json.loads(line_of({"objects": [{"name": "n" * 500} for _ in range(1000)]}))
