@@ -224,7 +224,7 @@ def test_a_rootless_container_is_refused_or_ungoverned(scratch: Path) -> None:
     root.mkdir()
     put_in_force(root)
     container = start_process(root, scratch / "bundle")
-    user = "setpriv --reuid=1000 --regid=1000 --clear-groups unshare --user --map-root-user".split()
+    user = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "unshare", "--user", "--map-root-user"]
 
     def create(*options: str) -> Result:
         hook = [*user, PYTHON, "-I", "-S", str(HOOK), "--root", str(root), *options, "createRuntime"]
