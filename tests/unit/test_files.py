@@ -125,9 +125,17 @@ def test_refuses_where_others_can_write(root: Path, path: str, mode: int) -> Non
         open_directory(str(root), "a/b/c")
 
 
-def test_lets_a_group_write_on_the_way(root: Path) -> None:
+def test_refuses_a_root_that_others_can_write(root: Path) -> None:
+    """The root itself is the first directory on the way."""
+    root.chmod(0o757)
+    with pytest.raises(RecordError, match=f"cannot use '{root}': others can write it"):
+        open_directory(str(root), "a/b/c")
+
+
+@pytest.mark.parametrize("path", [".", "a"])
+def test_lets_a_group_write_on_the_way(root: Path, path: str) -> None:
     """Distributions have directories of a group on the way; what counts there is that others cannot write."""
-    (root / "a").chmod(0o775)
+    (root / path).chmod(0o775)
     os.close(open_directory(str(root), "a/b/c"))
 
 
