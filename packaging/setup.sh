@@ -2,7 +2,7 @@
 # Makes a Debian machine ready to build and test ipcwarden: packages, engines, .venv. Does nothing that is done already.
 #
 # Nothing here starts a service, and nothing installed is removed or replaced: a package that would do either (podman has
-# a socket unit, busybox-static replaces busybox) is unpacked under build/engines instead.
+# a socket unit, logrotate a timer, busybox-static replaces busybox) is unpacked under build/engines instead.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -83,6 +83,7 @@ unpack() {
 }
 
 unpack_engines() {
+    have logrotate || have "$PWD/build/engines/usr/sbin/logrotate" || unpack logrotate
     have podman || have "$PWD/build/engines/usr/bin/podman" || unpack podman
     # In a container's root there is no library for a busybox that needs one.
     { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; } ||

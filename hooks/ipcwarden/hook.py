@@ -15,6 +15,7 @@ from ipcwarden.core.record import container_of
 from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
 from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, why
 from ipcwarden.files import read_all
+from ipcwarden.host.procfs import is_rootless
 from ipcwarden.stages.create import create
 from ipcwarden.stages.poststart import poststart
 from ipcwarden.stages.site import Site, complain
@@ -78,18 +79,20 @@ def _overrun(_signal_number: int, _frame: object) -> None:
     raise DeadlineError("cannot finish in time: our own deadline passed, shortly before the runtime's")
 
 
-def _read_state() -> ContainerState:
+def _read_state(site: Site) -> ContainerState:
     try:
-        return parse_state(read_all(0, MAX_STATE_BYTES))
+        state = parse_state(read_all(0, MAX_STATE_BYTES))
     except OSError as error:
         raise StateError(f"cannot read the state on stdin: {why(error)}") from error
     except ValueError as error:
         raise StateError(f"cannot use the state on stdin: {error}") from error
+    site.subject["container"] = container_of(state.id, state.bundle, Facts())
+    return state
 
 
 def _run(site: Site, options: Options) -> None:
     if options.stage == "poststop":
-        state = _read_state()
+        state = _read_state(site)
         site.go_home()
         site.narrow(privileges.POSTSTOP)
         poststop(site, state)
@@ -102,15 +105,14 @@ def _run(site: Site, options: Options) -> None:
         try:
             policy = site.policy()  # first: it says in which mode faulty input is met
         except PolicyError:
-            state = _read_state()
-            site.subject["container"] = container_of(state.id, state.bundle, Facts())
+            _read_state(site)  # its record names the container
             raise
-        create(site, policy, _read_state())
+        create(site, policy, _read_state(site))
 
 
 def _read_state_in_mode(site: Site) -> ContainerState:
     try:
-        return _read_state()
+        return _read_state(site)
     except StateError:
         try:
             site.policy()  # says in which mode faulty input is met
@@ -130,6 +132,10 @@ def main(arguments: Sequence[str]) -> int:
         _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, stage.seconds)
         privileges.settle()
+        if is_rootless():
+            # A user's own engine: its user can take the hooks away, and has no ledger of ours.  Not in this version.
+            read_all(0, MAX_STATE_BYTES)
+            return 0
         site = Site(options.root, options.stage, began=began)
         elsewhere = (privileges.CAP_SYS_CHROOT,) if site.is_away else ()
         if not privileges.drop_directly(stage.capabilities + elsewhere):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,10 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import documents
-from support.bundle import make_bundle
+from support.bundle import UNPACKED, make_bundle
 from support.podman import IMAGE
-from support.sandbox import HOOK, PYTHON, put_in_force
-from support.sandbox import start as start_process
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
     from support.documents import Block
     from support.podman import Podman
-    from support.shell import Result
 
 NAMED = "docker.io/library/busybox:latest"
 HOOKS_DIR = "usr/share/containers/oci/hooks.d"
@@ -95,7 +91,7 @@ class Session:
         done = subprocess.run(
             ["sh", "-ec", self.here(text)],
             cwd=cwd or self.root,
-            env={**os.environ, "PATH": f"{self._programs}:{os.environ['PATH']}", "COLUMNS": "200"},
+            env={**os.environ, "PATH": f"{self._programs}:{os.environ['PATH']}:{UNPACKED}/usr/sbin", "COLUMNS": "200"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -180,11 +176,6 @@ def test_make_demo_says_what_the_readme_quotes() -> None:
 
 def test_pip_installs_what_works(session: Session) -> None:
     """The commands for pip install and upgrade a program that works; the README has the same."""
-    reached = run(
-        sys.executable, "-m", "pip", "download", "--no-deps", "-d", session.root / "got", "hatchling", timeout=120
-    )
-    if reached.code:
-        pytest.skip("no package index can be reached from here")
     installed = session.root / "usr/local/bin/ipcwarden"
     session.shim("ipcwarden", f'exec {installed} --root {session.root} "$@"')
     session.write_policy()
@@ -217,26 +208,6 @@ def test_podman_finds_the_directory_that_containers_conf_names(
     assert any("applied" in line for line in session.command("ipcwarden audit --container found", ""))
 
 
-def test_a_rootless_container_is_refused_or_ungoverned(scratch: Path) -> None:
-    """As install.md warns: in a user's own namespace root's files are nobody's."""
-    scratch.chmod(0o755)
-    root = scratch / "root"
-    root.mkdir()
-    put_in_force(root)
-    container = start_process(root, scratch / "bundle")
-    user = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "unshare", "--user", "--map-root-user"]
-
-    def create(*options: str) -> Result:
-        hook = [*user, PYTHON, "-I", "-S", str(HOOK), "--root", str(root), *options, "createRuntime"]
-        return run(*hook, stdin=container.state("creating"))
-
-    assert create().code == 78
-    allowed = create("--on-error", "allow").check()
-    assert "belongs to uid 65534" in allowed.stderr
-    container.kill()
-
-
-@pytest.mark.skipif(shutil.which("logrotate") is None, reason="there is no logrotate here")
 def test_logrotate_rotates_by_renaming(session: Session) -> None:
     """With the lines of install.md, and `audit` reads on."""
     [block] = documents.blocks(INSTALL, "logrotate")

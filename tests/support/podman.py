@@ -49,6 +49,7 @@ class Podman:
     def __init__(self, runtime: str, home: Path, rootfs: Path, *, cgroup: str) -> None:
         home.mkdir(parents=True)
         self.runtime = runtime
+        self._home = home
         self.hooks_dir = home / "no-hooks"
         self.hooks_dir.mkdir()
         self._cgroup = cgroup
@@ -67,7 +68,9 @@ class Podman:
 
     def __call__(self, *arguments: str | Path, hooks_dir: Path | None = None) -> Result:
         """Run a podman command."""
-        return run(self._program, "--hooks-dir", hooks_dir or self.hooks_dir, *arguments, env=self._env)
+        # From a directory of its own: conmon writes a file `oom` where it was started.
+        command = ("env", "-C", self._home, self._program, "--hooks-dir", hooks_dir or self.hooks_dir)
+        return run(*command, *arguments, env=self._env)
 
     def script(self, hooks_dir: Path) -> str:
         """Return a shell script that calls this podman with hooks from a directory, for people to see it called."""

@@ -371,7 +371,7 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
             "x 9 put right to 7; the user's process had it for a while",
         ),
         (teardown(1), "2 shm 128 KiB freed"),
-        (teardown(1, leftovers=dict.fromkeys(("shm", "sem", "msg", "mqueue"), NOTHING)), "nothing left"),
+        (teardown(1, leftovers=dict.fromkeys(("shm", "sem", "msg", "mqueue"), NOTHING)), "nothing visible left"),
         (
             teardown(1, drift=[{"name": "x", "wanted": "1", "found": "2"}]),
             "2 shm 128 KiB freed; drift x 1 -> 2",
@@ -384,7 +384,7 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (teardown(1, leftovers=None), "its namespace went with an earlier boot"),
         (
             teardown(1, leftovers=None, present={"sem": {"count": 1, "bytes": 64}}),
-            "others live on in its namespace, with 1 sem 64 B",
+            "its namespace is still in use, with 1 sem 64 B",
         ),
     ],
 )

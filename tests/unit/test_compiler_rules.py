@@ -102,6 +102,20 @@ def test_a_compiled_policy_matches_as_it_reads() -> None:
     assert [rule.name for rule in found if rule] == ["r0", "r1", "r2"]
 
 
+@pytest.mark.parametrize(
+    ("when", "warned"),
+    [
+        ("{rootless: true}", ["rules[0].when.rootless"]),
+        ("{rootless: false}", []),
+        ("{not: {rootless: true}}", []),
+        ("{not: {rootless: false}}", ["rules[0].when.not.rootless"]),
+    ],
+)
+def test_a_rule_for_rootless_containers_never_applies(when: str, warned: list[str]) -> None:
+    """This version leaves them alone."""
+    assert [f.path for f in main(f"when: {when}").findings] == warned
+
+
 def test_a_policy_without_rules_is_a_warning() -> None:
     """It governs nothing, which nobody wants."""
     outcome = compiled(Source(MAIN, "main", b"version: 1\n"))

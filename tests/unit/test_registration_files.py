@@ -276,7 +276,7 @@ def test_change_meanwhile_is_noticed(tmp_path: Path) -> None:
 def test_failed_change_undoes_those_before(tmp_path: Path) -> None:
     """Two of three files would be half a registration."""
     here = Directory(str(tmp_path))
-    changes = [Change(here, "new", None, b"x"), Change(Directory(str(tmp_path / "missing")), "new", None, b"x")]
+    changes = [Change(here, "new", None, b"x"), Change(Directory(str(tmp_path / "new/x")), "new", None, b"x")]
     with pytest.raises(RegistrationError, match="cannot write"):
         make_all(changes)
     assert list(tmp_path.iterdir()) == []

@@ -102,14 +102,14 @@ def _left(record: Record) -> list[str]:
         return ["its namespace went with an earlier boot", *drift]
     here = _totals(extract.at(record, "present"))
     if extract.at(record, "present") is not None:
-        return [f"others live on in its namespace, with {here or 'no objects'}", *drift]
+        return [f"its namespace is still in use, with {here or 'no objects'}", *drift]
     left = _totals(extract.at(record, "leftovers"))
     holders = extract.rows(record, "namespace", "holders")
     held = ", ".join(f"{extract.text(each, 'command')}({extract.text(each, 'pid')})" for each in holders)
     destroyed = extract.at(record, "namespace", "destroyed")
     if destroyed is False or holders:
         return [f"{left or 'nothing'} left, held by {held or 'somebody unseen'}", *drift]
-    return [f"{left} freed" if left else "nothing left", *drift]
+    return [f"{left} freed" if left else "nothing visible left", *drift]
 
 
 def _totals(totals: Document) -> str:

@@ -19,8 +19,8 @@ def command() -> None:
     """Undo what install has done.
 
     The registration goes; the hook's files in /usr/libexec/ipcwarden stay, because every container that runs now still
-    needs them for its poststop.  When none is left that was started with the hooks (ipcwarden show lists them), that
-    directory can be removed, or the package that it came with.
+    needs them for its poststop.  When none is left that was started with the hooks (ipcwarden gc --release --dry-run
+    lists them), that directory can be removed, or the package that it came with.
     """
 
 

@@ -48,7 +48,7 @@ def _rule(node: Mapping, report: Report) -> Rule:
     )
 
 
-def _conditions(node: Node, report: Report) -> tuple[Condition, ...] | None:
+def _conditions(node: Node, report: Report, denied: bool = False) -> tuple[Condition, ...] | None:
     """Return the conditions of `when` or `not`; None where one of them is spoilt."""
     if not isinstance(node, Mapping) or node.entries.keys() != node.keys.keys():
         return None  # what an unknown key asked for is not known, either
@@ -61,9 +61,12 @@ def _conditions(node: Node, report: Report) -> tuple[Condition, ...] | None:
         else:
             given = [(key, child)]
         for name, wanted in given:
-            expected = _conditions(wanted, report) if name == "not" else _expected(wanted)
+            expected = _conditions(wanted, report, not denied) if name == "not" else _expected(wanted)
             if expected is None:
                 return None
+            if name == "rootless" and expected is not denied:
+                message = "this version leaves rootless containers alone: the rule never applies"
+                report.warning(node.keys[key], message, "remove it")
             found.append((name, expected))
     return tuple(found)
 

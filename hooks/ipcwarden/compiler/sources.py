@@ -45,7 +45,7 @@ def installed(root: str) -> list[Source]:
         finally:
             os.close(directory)
     except FileNotFoundError as error:
-        hint = "write one: version, profiles and rules; see ipcwarden-policy(5)"
+        hint = "write one: version, profiles and rules; docs/policy.md has them"
         raise PolicyError(f"there is no policy: '{file}' does not exist", hint) from error
     return [*built_in(), *site(root), main, *_directory(root, f"{layout.SOURCES}/{_DROP_INS}", DROP_IN)]
 

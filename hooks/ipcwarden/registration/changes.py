@@ -42,6 +42,8 @@ class Directory:
             finally:
                 posix.umask(umask)
         else:
+            if create:
+                os.makedirs(self.base, mode=0o755, exist_ok=True)
             fd = posix.open(self.base, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
             yield fd

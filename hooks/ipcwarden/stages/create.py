@@ -6,7 +6,6 @@ import posix
 
 from ipcwarden import privileges
 from ipcwarden.core.digests import entry_key
-from ipcwarden.core.facts import Facts
 from ipcwarden.core.plan import Plan, Violation, decide, sentence
 from ipcwarden.core.policy import match
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
@@ -24,6 +23,7 @@ from ipcwarden.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
+    from ipcwarden.core.facts import Facts
     from ipcwarden.core.policy import Memory, Policy, Profile, Rule
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
@@ -77,7 +77,6 @@ def plan_of(case: Case, in_force: dict[str, int] | None = None, request: Request
 
 def create(site: Site, policy: Policy, state: ContainerState) -> None:
     """Handle one creation stage.  Raises `PolicyViolation` and every other `WardenError`: then nothing is left."""
-    site.subject["container"] = container_of(state.id, state.bundle, Facts())
     if state.pid < _FIRST_PID:
         raise StateError(
             f"cannot use the state: its pid is {state.pid}, which is no process of the host's",
