@@ -117,7 +117,7 @@ def write_atomically(directory: int, name: str, data: bytes, mode: int) -> None:
         write_whole(fd, data)
         posix.fchmod(fd, mode)
         posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
+    except BaseException:
         posix.unlink(temporary, dir_fd=directory)
         raise
     finally:

@@ -145,7 +145,10 @@ def test_refuses_a_second_spelling() -> None:
     request = parse_spec(b'{"Linux":{"Sysctl":{"net.core.somaxconn":"5"}}}').request
     plan = decided(profile((None, None, None, 6), on_violation="clamp"), request)
     assert plan.decision == "refused"
-    assert [(each.name, each.kind) for each in plan.violations] == [("Linux.Sysctl", "malformed")]
+    assert [(each.name, each.kind) for each in plan.violations] == [("linux.sysctl", "malformed")]
+    assert sentence(plan.violations) == (
+        "linux.sysctl stands there twice or as 'Linux.Sysctl', which runtimes read differently"
+    )
 
 
 def test_judges_sem_by_field() -> None:

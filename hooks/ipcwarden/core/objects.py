@@ -88,7 +88,7 @@ def mqueue(
     """
     most, size, messages, used = status
     uid, gid, mode = owner
-    plain = name.isascii() and all(0x21 <= byte <= 0x7E for byte in name)
+    plain = name.isascii() and all(0x20 <= byte <= 0x7E for byte in name)
     found: Object = {"kind": "mqueue", "name": f"/{name.decode('ascii')}"} if plain else {"kind": "mqueue"}
     if not plain:
         found["name_hex"] = name.hex()

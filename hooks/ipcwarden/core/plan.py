@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
+from ipcwarden.core.spec import TABLE
 from ipcwarden.core.sysctls import FILES
 from ipcwarden.values import value
 
@@ -154,6 +155,10 @@ def sentence(violations: tuple[Violation, ...]) -> str:
 
 def _clause(violation: Violation) -> str:
     asked = f"{violation.name}={violation.requested}" if violation.requested is not None else violation.name
+    if violation.name == TABLE:
+        return (
+            f"{TABLE} is there twice, or in another spelling, which runtimes read differently: {violation.requested!r}"
+        )
     if violation.kind == "malformed":
         return f"{violation.name}={violation.requested!r} is not in canonical decimal"
     if violation.kind == "unlisted":

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
 MAX_SPEC_BYTES = 16 << 20
+TABLE = "linux.sysctl"
 
 
 @value
 class Request:
     """The governed part of `linux.sysctl`: raw texts by name of `sysctls.FILES`, and numbers by `sysctls.NAMES`.
 
-    `malformed` has the names whose value nobody can be sure of, with what was written.
+    `malformed` has the names whose value nobody can be sure of, with what was written; the name `TABLE` where it is the
+    whole table that has another spelling, or a second one.
     """
 
     raw: dict[str, str]
@@ -123,8 +125,7 @@ def _request_of(document: dict[str, Document]) -> Request:
     ]
     strange = [f"{top}.{key}" for top, key, _ in tables if (top, key) != ("linux", "sysctl")]
     if strange or len(tables) > 1:
-        name = strange[0] if strange else "linux.sysctl"
-        return Request({}, {}, ((name, "a second spelling: runtimes differ on which one counts"),))
+        return Request({}, {}, ((TABLE, strange[0] if strange else TABLE),))
     if not tables:
         return Request({}, {})
     table = tables[0][2]
