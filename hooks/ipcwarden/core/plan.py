@@ -156,9 +156,7 @@ def sentence(violations: tuple[Violation, ...]) -> str:
 def _clause(violation: Violation) -> str:
     asked = f"{violation.name}={violation.requested}" if violation.requested is not None else violation.name
     if violation.name == TABLE:
-        return (
-            f"{TABLE} is there twice, or in another spelling, which runtimes read differently: {violation.requested!r}"
-        )
+        return f"{TABLE} stands there twice or as {violation.requested!r}, which runtimes read differently"
     if violation.kind == "malformed":
         return f"{violation.name}={violation.requested!r} is not in canonical decimal"
     if violation.kind == "unlisted":
