@@ -69,6 +69,10 @@ class ApplyError(WardenError):
     exit_code = 71
     reason = "apply"
 
+    def __init__(self, message: str, hint: str = "", file: str = "") -> None:
+        super().__init__(message, hint)
+        self.file = file
+
 
 class RecordError(WardenError):
     """The ledger or the log cannot be read or written."""

@@ -16,6 +16,7 @@ from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
 from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, why
 from ipcwarden.files import read_all
 from ipcwarden.host.procfs import is_rootless
+from ipcwarden.stages.company import protect_anyway
 from ipcwarden.stages.create import create
 from ipcwarden.stages.poststart import poststart
 from ipcwarden.stages.site import Site, complain
@@ -93,19 +94,19 @@ def _read_state(site: Site) -> ContainerState:
 def _run(site: Site, options: Options) -> None:
     if options.stage == "poststop":
         state = _read_state(site)
-        site.go_home()
-        site.narrow(privileges.POSTSTOP)
+        site.come_in(privileges.POSTSTOP)
         poststop(site, state)
     elif options.stage == "poststart":
         state = _read_state_in_mode(site)
-        site.go_home()
-        site.narrow(privileges.POSTSTART)
+        site.come_in(privileges.POSTSTART)
         poststart(site, state)
     else:
         try:
             policy = site.policy()  # first: it says in which mode faulty input is met
         except PolicyError:
-            _read_state(site)  # its record names the container
+            state = _read_state(site)  # its record names the container
+            site.come_in(privileges.CREATE)
+            protect_anyway(site, state)
             raise
         create(site, policy, _read_state(site))
 
@@ -157,9 +158,12 @@ def _bug(error: Exception) -> WardenError:
     )
 
 
+_LAST_WORDS = 2.0  # seconds that are left to say and record what went wrong
+
+
 def _fail(error: WardenError, site: Site | None, options: Options | None) -> int:
     """Say what went wrong, record it, and decide whether the container may start all the same."""
-    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    _signal.setitimer(_signal.ITIMER_REAL, _LAST_WORDS)
     complain(f"{options.stage}: {error}" if options else str(error))
     if site is not None and not isinstance(error, PolicyViolation):
         _record(site, error)

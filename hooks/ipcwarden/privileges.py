@@ -17,7 +17,8 @@ CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 18, 19, 21
 DOCUMENTS = (CAP_DAC_READ_SEARCH,)
 # Open the container's namespace, mount the pin, join, become the namespace's root to write.
 CREATE = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID)
-POSTSTART = (CAP_SYS_ADMIN, CAP_SETUID)
+# Join through the pin, become the namespace's root to write; look into a container that has no pin of its own.
+POSTSTART = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID)
 # Join, mount the queues, open queues of mode 0600, unmount the pin, see who else holds the namespace.
 POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE)
 

@@ -198,8 +198,10 @@ def test_a_joined_namespace_is_as_before_when_the_ledger_fails(start: Callable[.
     sandbox.run("mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", run_directory).check()
     try:
         member.create().check()
+        member.kill()
         member.poststop().check()
         assert namespace.limits(owner.namespace) != before
+        member = start(ipc=str(owner.namespace))
         sandbox.run("nsenter", f"--ipc={owner.namespace}", "sh", "-c", "echo 12345 >/proc/sys/kernel/shmmax").check()
         before = namespace.limits(owner.namespace)
         (run_directory / "filler").write_bytes(bytes(12288))  # room for one version of the entry, not for two

@@ -11,8 +11,8 @@ import pytest
 
 from support import namespace
 from support.bundle import FIRST_ID
-from support.sandbox import HOOK, PYTHON
-from support.shell import run
+from support.sandbox import HOOK, PYTHON, put_in_force
+from support.shell import run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.shell import Result
 
 CREATE = {"sys_ptrace", "sys_admin", "setuid", "dac_read_search"}
-POSTSTART = {"sys_admin", "setuid"}
+POSTSTART = {"sys_ptrace", "sys_admin", "setuid"}
 POSTSTOP = {"sys_ptrace", "sys_admin", "dac_override"}
 
 
@@ -76,6 +76,20 @@ def test_poststart(start: Callable[..., Container], missing: str) -> None:
     assert (namespace.limits(container.namespace)["kernel.shmmax"] == "67108864") is (missing == "")
 
 
+@pytest.mark.parametrize("missing", ["", "sys_ptrace"])
+def test_poststart_of_a_joiner_without_a_rule(
+    container: Container, start: Callable[..., Container], root: Path, missing: str
+) -> None:
+    """To keep the owner's limits from a joiner that is not governed it takes sys_ptrace: there is no pin to it."""
+    container.create().check()
+    joiner = start(ipc=str(container.namespace))
+    put_in_force(root, when=[("name", ("nobody",))])
+    run("nsenter", f"--ipc={container.namespace}", "sh", "-c", "echo 5 >/proc/sys/kernel/shmmax").check()
+    result = hook(joiner, "poststart", POSTSTART - {missing})
+    assert (result.code == 0) is (missing == "")
+    assert (namespace.limits(container.namespace)["kernel.shmmax"] == "67108864") is (missing == "")
+
+
 @pytest.mark.parametrize("missing", ["", "dac_override", "sys_admin"])
 def test_poststop(container: Container, missing: str) -> None:
     """To count another's queue of mode 0 it takes the stage's set, and no less."""
@@ -95,9 +109,13 @@ def test_poststop(container: Container, missing: str) -> None:
 def test_poststop_sees_who_holds(container: Container) -> None:
     """sys_ptrace is what it takes to name a process that holds the namespace."""
     container.create().check()
-    assert hook(container, "poststop", POSTSTOP).code == 0
-    [holder] = container.records()[-1]["namespace"]["holders"]
-    assert holder["pid"] == container.process.pid
+    with subprocess.Popen(["nsenter", f"--ipc={container.namespace}", "cat"], stdin=subprocess.PIPE) as holder:
+        until(lambda: holder.pid in namespace.members(container.namespace), "somebody to hold the namespace")
+        container.kill()
+        hook(container, "poststop", POSTSTOP).check()
+        holder.communicate()
+    [told] = container.records()[-1]["namespace"]["holders"]
+    assert (told["pid"], told["command"]) == (holder.pid, "cat")
 
 
 def test_another_mount_namespace_takes_chroot(container: Container) -> None:

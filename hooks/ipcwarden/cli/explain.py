@@ -14,11 +14,12 @@ from ipcwarden.core.documents import serialize
 from ipcwarden.core.plan import Plan, Violation, sentence
 from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import NamespaceError, RecordError, why
-from ipcwarden.files import open_directory
+from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
-from ipcwarden.layout import ENTRIES
+from ipcwarden.layout import NAMESPACES, beneath
+from ipcwarden.stages.company import company_in, in_force
 from ipcwarden.stages.create import open_case, plan_of
-from ipcwarden.stages.life import limits_of, members
+from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
 from ipcwarden.values import value
 
@@ -112,7 +113,7 @@ def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
     if case.spec.ipc == "private":
         return plan_of(case), ()
     try:
-        in_force = _in_force(site, case)
+        limits = _in_force(site, case)
     except NamespaceError as error:
         return _REFUSED, (str(error),)
     except (OSError, RecordError) as error:
@@ -120,7 +121,7 @@ def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
         note = f"the namespace that it joins, '{case.spec.ipc_path}', cannot be looked at ({reason}): "
         return plan_of(case), (f"{note}decided as if nobody governed were in it",)
     note = "it joins a namespace whose limits are somebody's already, and stay as they are"
-    return plan_of(case, in_force), (note,) if in_force else ()
+    return plan_of(case, limits), (note,) if limits else ()
 
 
 def _in_force(site: Site, case: Case) -> dict[str, int] | None:
@@ -135,15 +136,16 @@ def _in_force(site: Site, case: Case) -> dict[str, int] | None:
             raise NamespaceError(f"cannot govern the container: '{path}' is the host's IPC namespace")
     finally:
         os.close(fd)
-    try:
-        entries = open_directory(site.root, ENTRIES)
-    except FileNotFoundError:
+    if not os.path.isdir(beneath(site.root, NAMESPACES)):
+        return None  # no hook has run since the boot, and to explain changes nothing
+    room = enter(site.namespaces, identity)
+    if room is None:
         return None
     try:
-        company = members(entries, identity, site.boot, entry_key(case.container, case.bundle))
+        owner = in_force(company_in(site, room, identity, entry_key(case.container, case.bundle)))
     finally:
-        os.close(entries)
-    return next(filter(None, map(limits_of, company.values())), None)
+        room.leave()
+    return limits_of(owner) if owner else None
 
 
 def document_of(explained: Explanation) -> dict[str, Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,13 @@ import click
 from ipcwarden import privileges
 from ipcwarden.errors import WardenError
 from ipcwarden.layout import ENTRIES, beneath
-from ipcwarden.stages.collection import Due, adopt, collect, find_due, remove_drafts, strays
+from ipcwarden.stages.collection import Due, adopt, collect, find_due, strays, tidy
 from ipcwarden.stages.site import Site, complain
 
 if TYPE_CHECKING:
     from ipcwarden.cli import Settings
 
+_PATIENCE = 120  # seconds
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -54,11 +56,12 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool)
     found = find_due(site, release)
     if dry_run:
         for each in found:
-            click.echo(f"would collect {each.container} ({each.reason})")
+            verb = "would wait with" if each.is_young(older_than) else "would collect"
+            click.echo(f"{verb} {each.container} ({each.reason})")
         for name in strays(site):
             click.echo(f"would collect the pin {name} (no entry)")
         return 0
-    remove_drafts(site)
+    tidy(site)
     collected = [_collect_in_child(settings.root, each, older_than) for each in found]
     # Only now: an unreadable entry's pin is a stray.
     adopted = [stray for name in strays(site) if (stray := adopt(site, name))]
@@ -72,6 +75,7 @@ def _collect_in_child(root: str, which: Due, older_than: float) -> bool:
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     status = 70
+    signal.alarm(_PATIENCE)  # a lock that never comes free must not keep a timer's pass for ever
     try:
         privileges.settle()
         full = privileges.drop_with_prctl(privileges.POSTSTOP)
@@ -84,5 +88,7 @@ def _collect_in_child(root: str, which: Due, older_than: float) -> bool:
     except WardenError as error:
         complain(f"cannot collect {which.container}: {error}")
         status = error.exit_code
+    except Exception as error:
+        complain(f"cannot collect {which.container}: {type(error).__name__}: {error} (please report this)")
     finally:
         os._exit(status)

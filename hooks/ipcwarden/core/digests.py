@@ -11,6 +11,10 @@ def digest_of(content: bytes, size: int = 16) -> str:
 
 
 def entry_key(container: str, bundle: str) -> str:
-    """Return the name of a container's ledger entry: two runtimes' roots may run the same id at once."""
+    """Return the name of a container's ledger entry: two runtimes' roots may run the same id at once.
+
+    It never starts with a dot, as drafts do.
+    """
     whole = f"{container}\0{bundle}".encode("utf-8", "surrogateescape")
-    return f"{container[:64]}-{digest_of(whole, 8)}"
+    start = f"_{container[1:64]}" if container.startswith(".") else container[:64]
+    return f"{start}-{digest_of(whole, 8)}"

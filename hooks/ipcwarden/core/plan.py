@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
 from ipcwarden.core.spec import TABLE
-from ipcwarden.core.sysctls import FILES
+from ipcwarden.core.sysctls import FILES, range_of
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -100,6 +100,11 @@ def _outside(number: int, least: int | None, most: int | None) -> bool:
 def _decide_own(
     name: str, raw: str | None, asked: int | None, profile: Profile, kernel: dict[str, int], memory: Memory
 ) -> tuple[Limit | None, Violation | None]:
+    floor, ceiling = range_of(name)
+    if asked is not None and _outside(asked, floor, ceiling):
+        # The kernel would refuse it; what policy gives without a request is decided, and the request is a violation.
+        limit, _ = _decide_own(name, None, None, profile, kernel, memory)
+        return limit and Limit(name, raw, limit.wanted, limit.why), Violation(name, raw, floor, ceiling, "bound")
     if name not in profile.sysctls:
         if profile.unlisted == "refuse" and asked is not None:
             return Limit(name, raw, kernel[name], "kernel"), Violation(name, raw, None, None, "unlisted")

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
-MAX_SPEC_BYTES = 16 << 20
+MAX_SPEC_BYTES = 2 << 20  # an honest one has some ten KiB; reading 16 MiB takes longer than a hook may
 TABLE = "linux.sysctl"
 
 
@@ -48,61 +48,74 @@ def parse_spec(data: bytes) -> Spec:
         raise StateError(f"cannot read config.json as JSON: {error}") from error
     if not isinstance(document, dict):
         raise StateError("cannot use config.json: it is not an object")
-    linux = _section(document, "linux")
-    ipc, path = _ipc_of(linux)
+    linux = document.get("linux", {})
+    linux = {} if linux is None else linux
+    if not isinstance(linux, dict):
+        raise StateError("cannot use config.json: its 'linux' is not an object")
+    namespaces = _namespaces(linux)
+    paths = [path for kind, path in namespaces if kind == "ipc"]
+    if len(paths) > 1:
+        raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
     return Spec(
         request=_request_of(document),
-        ipc=ipc,
-        ipc_path=path,
-        user_namespace=any(kind == "user" for kind, _ in _namespaces(linux)),
+        ipc="host" if not paths else "shared" if paths[0] else "private",
+        ipc_path=paths[0] if paths else "",
+        user_namespace=any(kind == "user" for kind, _ in namespaces),
         memory_limit=_memory_of(linux),
-        privileged=_is_privileged(document, linux),
+        privileged=_is_privileged(document),
     )
 
 
-def _section(document: dict[str, Document], name: str) -> dict[str, Document]:
-    found = document.get(name)
+def _member(section: dict[str, Document], name: str, place: str) -> Document:
+    """Return a member that every runtime reads as we do.  Raises `StateError` for one with a second spelling."""
+    alike = _spelled_like(section, name)
+    if alike and [key for key, _ in alike] != [name]:
+        keys = ", ".join(repr(key) for key, _ in alike)
+        raise StateError(f"cannot use config.json: it has {place}{name} as {keys}, which runtimes read differently")
+    return section.get(name)
+
+
+def _section(section: dict[str, Document], name: str, place: str = "") -> dict[str, Document]:
+    found = _member(section, name, place)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise StateError(f"cannot use config.json: its '{name}' is not an object")
+        raise StateError(f"cannot use config.json: its '{place}{name}' is not an object")
     return found
 
 
 def _namespaces(linux: dict[str, Document]) -> list[tuple[str, str]]:
-    found = linux.get("namespaces")
+    found = _member(linux, "namespaces", "linux.")
+    wrong = StateError("cannot use config.json: its 'linux.namespaces' is not a list of {type, path}")
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise wrong
     pairs = []
-    for each in [] if found is None else found if isinstance(found, list) else [None]:
-        kind, path = (each.get("type"), each.get("path") or "") if isinstance(each, dict) else (None, None)
+    for each in found:
+        if not isinstance(each, dict):
+            raise wrong
+        kind = _member(each, "type", "linux.namespaces.")
+        path = _member(each, "path", "linux.namespaces.") or ""
         if not isinstance(kind, str) or not isinstance(path, str):
-            raise StateError("cannot use config.json: its 'linux.namespaces' is not a list of {type, path}")
+            raise wrong
         pairs.append((kind, path))
     return pairs
 
 
-def _ipc_of(linux: dict[str, Document]) -> tuple[str, str]:
-    paths = [path for kind, path in _namespaces(linux) if kind == "ipc"]
-    if len(paths) > 1:
-        raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
-    if not paths:
-        return "host", ""
-    return ("shared", paths[0]) if paths[0] else ("private", "")
-
-
 def _memory_of(linux: dict[str, Document]) -> int | None:
-    limit = _section(_section(linux, "resources"), "memory").get("limit")
-    if limit is None:
-        return None
-    if not isinstance(limit, int) or isinstance(limit, bool):
+    resources = _section(linux, "resources", "linux.")
+    limit = _member(_section(resources, "memory", "linux.resources."), "limit", "linux.resources.memory.")
+    if isinstance(limit, bool) or not isinstance(limit, int | None):
         raise StateError("cannot use config.json: its 'linux.resources.memory.limit' is not a whole number")
-    return limit if limit > 0 else None  # -1 and 0 are how engines write "unlimited"
+    return limit if limit is not None and limit > 0 else None  # -1 and 0 are how engines write "unlimited"
 
 
-def _is_privileged(document: dict[str, Document], linux: dict[str, Document]) -> bool:
-    # There is no flag: this is what engines make of --privileged, and what makes it dangerous.
-    bounding = _section(_section(document, "process"), "capabilities").get("bounding")
-    shields = (linux.get("maskedPaths"), linux.get("readonlyPaths"), linux.get("seccomp"))
-    return isinstance(bounding, list) and "CAP_SYS_ADMIN" in bounding and not any(shields)
+def _is_privileged(document: dict[str, Document]) -> bool:
+    # There is no flag.  This capability is what --privileged gives, and what it takes to undo every other shield.
+    capabilities = _section(_section(document, "process"), "capabilities", "process.")
+    bounding = _member(capabilities, "bounding", "process.capabilities.")
+    return isinstance(bounding, list) and "CAP_SYS_ADMIN" in bounding
 
 
 def _pairs(section: Document) -> list[tuple[str, Document]]:
@@ -112,8 +125,9 @@ def _pairs(section: Document) -> list[tuple[str, Document]]:
 
 
 def _spelled_like(section: Document, name: str) -> list[tuple[str, Document]]:
-    # runc, as every Go program, obeys any letter case, and folds as Unicode does; crun wants the exact key.
-    return [(key, content) for key, content in _pairs(section) if key.casefold() == name]
+    # runc, as every Go program, obeys any letter case, and folds as Unicode does; crun wants the exact key, which for C
+    # ends at the first NUL.
+    return [(key, content) for key, content in _pairs(section) if key.partition("\0")[0].casefold() == name]
 
 
 def _request_of(document: dict[str, Document]) -> Request:
@@ -123,28 +137,33 @@ def _request_of(document: dict[str, Document]) -> Request:
         for key, table in _spelled_like(linux, "sysctl")
         if table is not None
     ]
-    strange = [f"{top}.{key}" for top, key, _ in tables if (top, key) != ("linux", "sysctl")]
-    if strange or len(tables) > 1:
-        return Request({}, {}, ((TABLE, strange[0] if strange else TABLE),))
-    if not tables:
-        return Request({}, {})
-    table = tables[0][2]
-    if not isinstance(table, dict):
-        raise StateError("cannot use config.json: its 'linux.sysctl' is not an object")
     raw: dict[str, str] = {}
     found: dict[str, int] = {}
     malformed: dict[str, str] = {}
-    for key, content in _pairs(table):
-        name = ".".join(part for part in key.replace("/", ".").split(".") if part)
-        if name not in FILES:
-            continue
-        text = content if isinstance(content, str) else repr(content)
-        fields = numbers(name, text) if isinstance(content, str) else None
-        if fields is None or raw.get(name, text) != text or key not in (name, name.replace(".", "/")):
-            malformed[name] = text if raw.get(name, text) == text else f"{raw[name]} and {text}"
-        raw[name] = text
-        found.update(zip(FILES[name], fields or (), strict=False))
+    for top, bottom, table in tables:
+        if (top, bottom) != ("linux", "sysctl") or len(tables) > 1 or len(_spelled_like(document, "linux")) > 1:
+            malformed.setdefault(TABLE, f"{top}.{bottom}")
+        if not isinstance(table, dict):
+            raise StateError("cannot use config.json: its 'linux.sysctl' is not an object")
+        for name, key, content in _governed(table):
+            text = content if isinstance(content, str) else repr(content)
+            fields = numbers(name, text) if isinstance(content, str) else None
+            if fields is None or raw.get(name, text) != text or key not in (name, name.replace(".", "/")):
+                malformed[name] = text if raw.get(name, text) == text else f"{raw[name]} and {text}"
+            raw[name] = text
+            found.update(zip(FILES[name], fields or (), strict=False))
     for name in malformed:
-        for field in FILES[name]:
+        for field in FILES.get(name, ()):
             found.pop(field, None)
-    return Request(raw, found, tuple(malformed.items()))
+    return Request(raw, {} if TABLE in malformed else found, tuple(malformed.items()))
+
+
+def _governed(table: dict[str, Document]) -> list[tuple[str, str, Document]]:
+    """Return what a table says of governed sysctls: name, key as it is written, content."""
+    found = []
+    for key, content in _pairs(table):
+        plain = key.partition("\0")[0].replace("/", ".")
+        name = ".".join(part for part in plain.split(".") if part)
+        if name in FILES:
+            found.append((name, key, content))
+    return found

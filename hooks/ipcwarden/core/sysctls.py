@@ -103,6 +103,16 @@ def numbers(name: str, text: str) -> tuple[int, ...] | None:
     return tuple(found) if len(found) == len(words) == count else None
 
 
+def as_kernel_reads(text: str) -> int | None:
+    """Return the number that the kernel takes a text for, or None: 010 is 8 and 0x10 is 16 (simple_strtoul)."""
+    word = text.strip(" \t\n")
+    base = 16 if word[:2].lower() == "0x" else 8 if word[:1] == "0" else 10
+    try:
+        return int(word, base) if word.isascii() and len(word) <= 24 else None
+    except ValueError:
+        return None
+
+
 def spelled(name: str, limits: dict[str, int]) -> str:
     """Return what is written to one of `FILES` for these limits: canonical decimal, the four of sem with blanks."""
     return " ".join(str(limits[field]) for field in FILES[name])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from ipcwarden.errors import RecordError, why
 from ipcwarden.files import open_directory, open_regular, unsafe, write_whole
 from ipcwarden.layout import LOG, LOGS, beneath
-from ipcwarden.syscalls import LOCK_EX, flock
+from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
 
 _SOCKET = "run/systemd/journal/socket"
+_PATIENCE = 2.0  # seconds
 
 
 def append(root: str, lines: list[bytes]) -> None:
@@ -48,7 +50,7 @@ def _open_locked(directory: int) -> int:
     while True:
         fd = open_regular(LOG, posix.O_RDWR | posix.O_APPEND | posix.O_CREAT, directory, 0o600)
         try:
-            flock(fd, LOCK_EX)
+            _lock(fd)
             if posix.stat(LOG, dir_fd=directory, follow_symlinks=False).st_ino == posix.fstat(fd).st_ino:
                 return fd
         except FileNotFoundError:
@@ -57,6 +59,18 @@ def _open_locked(directory: int) -> int:
             posix.close(fd)
             raise
         posix.close(fd)
+
+
+def _lock(fd: int) -> None:
+    """Lock the log, or give up: whoever holds it that long is not one of us, and no container waits for a log."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return flock(fd, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(11, "somebody holds its lock") from None
+            time.sleep(0.005)
 
 
 def tell(root: str, text: str) -> None:

@@ -39,23 +39,33 @@ class Entry:
     def write(self, **changes: Document) -> None:
         """Change the entry, whole or not at all.  Raises `RecordError`."""
         document = {"version": ENTRY_VERSION, **self.document, **changes}
-        temporary = f".{self.key}.{posix.getpid()}"
         try:
-            fd = posix.open(
-                temporary, posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | O_FILE, 0o600, dir_fd=self.directory
-            )
-            try:
-                flock(fd, LOCK_EX)
-                write_whole(fd, serialize(document).encode("ascii"))
-                posix.rename(temporary, self.key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-            except OSError:
-                posix.close(fd)
-                posix.unlink(temporary, dir_fd=self.directory)
-                raise
+            fd = self._put(serialize(document).encode("ascii"))
         except OSError as error:
             raise RecordError(f"cannot write the ledger entry '{self.key}': {why(error)}") from error
         posix.close(self.fd)
         self.fd, self.document = fd, document
+
+    def _put(self, content: bytes) -> int:
+        """Put a new version in place, locked before anybody can see it; return its descriptor."""
+        draft = f".{self.key}.{posix.getpid()}"
+        flags = posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | O_FILE
+        for last_try in (False, False, True):
+            fd = posix.open(draft, flags, 0o600, dir_fd=self.directory)
+            try:
+                flock(fd, LOCK_EX)
+                write_whole(fd, content)
+                posix.rename(draft, self.key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+                return fd
+            except FileNotFoundError:
+                posix.close(fd)  # a gc took it for a dead one's, before it was locked
+                if last_try:
+                    raise
+            except BaseException:
+                posix.close(fd)
+                posix.unlink(draft, dir_fd=self.directory)
+                raise
+        raise AssertionError("the last try has returned or raised")
 
     def set_aside(self, key: str) -> None:
         """Give the entry another key, for gc to finish.  Raises `RecordError`."""
@@ -73,6 +83,11 @@ class Entry:
             raise RecordError(f"cannot delete the ledger entry '{self.key}': {why(error)}") from error
         finally:
             self.release()
+
+    def forget(self) -> None:
+        """Empty the entry in place: it is as one that was never written, until `delete`."""
+        posix.ftruncate(self.fd, 0)
+        self.document = {}
 
     def release(self) -> None:
         """Let the next one have it."""
@@ -160,12 +175,26 @@ def _document_of(key: str, content: bytes) -> dict[str, Document]:
         raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
     if not isinstance(document, dict) or document.get("version") != ENTRY_VERSION:
         raise RecordError(f"cannot read the ledger entry '{key}': its version is unknown to this one")
+    if not _is_whole(document):
+        raise RecordError(f"cannot read the ledger entry '{key}': it is damaged")
     return document
 
 
-def leftover_drafts(directory: int) -> list[str]:
-    """Return the names of drafts whose writer died: nobody holds their lock."""
-    found = []
+def _is_whole(document: dict[str, Document]) -> bool:
+    namespace = document.get("namespace")
+    if document.get("state") == "recorded" or namespace is None:
+        return True
+    numbers = ("id", "device", "inode")
+    return (
+        isinstance(namespace, dict)
+        and all(isinstance(namespace.get(name), int) for name in numbers)
+        and isinstance(namespace.get("handle"), str)
+        and isinstance(document.get("pin"), str)
+    )
+
+
+def remove_drafts(directory: int) -> None:
+    """Remove drafts whose writer died: nobody holds their lock."""
     for name in posix.listdir(directory):
         if not name.startswith("."):
             continue
@@ -175,9 +204,8 @@ def leftover_drafts(directory: int) -> list[str]:
             continue
         try:
             flock(fd, LOCK_EX | LOCK_NB)
-            found.append(name)
-        except BlockingIOError:
-            pass
+            posix.unlink(name, dir_fd=directory)
+        except OSError:
+            pass  # somebody is at it, or was faster
         finally:
             posix.close(fd)
-    return found

@@ -131,7 +131,7 @@ def write_limits(wanted: dict[str, int], found: dict[str, int]) -> dict[str, int
         now = read_limits() if changed else found
         for name, number in wanted.items():
             if now[name] != number:
-                raise ApplyError(f"cannot set {name} to {number}: the kernel took it and made it {now[name]}")
+                raise ApplyError(f"cannot set {name} to {number}: the kernel took it and made it {now[name]}", "", name)
     except BaseException:
         for file in reversed(written):
             try:
@@ -160,9 +160,9 @@ def _write(file: str, text: str) -> None:
             finally:
                 posix.seteuid(before)
     except OSError as error:
-        raise ApplyError(f"cannot set {file} to {text}: {why(error)}") from error
+        raise ApplyError(f"cannot set {file} to {text}: {why(error)}", "", file) from error
     if size != len(text):
-        raise ApplyError(f"cannot set {file} to {text}: the kernel took {size} of {len(text)} bytes")
+        raise ApplyError(f"cannot set {file} to {text}: the kernel took {size} of {len(text)} bytes", "", file)
 
 
 def _write_as_we_are(path: str, text: str) -> int:

@@ -10,7 +10,8 @@ from ipcwarden.core.record import container_of
 from ipcwarden.errors import KernelError, RecordError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
-from ipcwarden.host.ledger import UNREADABLE, keys, leftover_drafts, peek, put_away, take
+from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
+from ipcwarden.host.membership import enter, enter_by_name, names
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.stages.life import identity_document, is_living, undelivered_of
 from ipcwarden.stages.teardown import tear_down
@@ -29,6 +30,11 @@ class Due:
     key: str
     reason: str
     container: str
+    seen: int | None = None  # when a gc first saw it gone, in seconds since 1970
+
+    def is_young(self, older_than: float) -> bool:
+        """Tell whether a poststop may still be on its way."""
+        return self.reason == "gone" and older_than > 0 and (self.seen is None or time.time() - self.seen < older_than)
 
 
 def due(document: dict[str, Document], living: bool, release: bool) -> str:
@@ -58,7 +64,8 @@ def find_due(site: Site, release: bool) -> list[Due]:
         document = peek(site.entries, key)
         reason = due(document, is_living(document, site.boot), release)
         if reason:
-            found.append(Due(key, reason, _name_of(document, key)))
+            seen = document.get("gone_since")
+            found.append(Due(key, reason, _name_of(document, key), seen if isinstance(seen, int) else None))
     return found
 
 
@@ -87,10 +94,10 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
     if reason == "empty":
         entry.delete()
         return None
-    seen, now = entry.document.get("gone_since"), time.time()
-    if reason == "gone" and older_than > 0 and not (isinstance(seen, int) and now - seen >= older_than):
+    seen = entry.document.get("gone_since")
+    if Due(which.key, reason, "", seen if isinstance(seen, int) else None).is_young(older_than):
         if not isinstance(seen, int):
-            entry.write(gone_since=int(now))
+            entry.write(gone_since=int(time.time()))
         entry.release()
         return None
     if reason == "undelivered" and entry.state == "applied":
@@ -101,10 +108,16 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
     return tear_down(site, entry, "collected")
 
 
-def remove_drafts(site: Site) -> None:
-    """Remove drafts of entries whose writer died."""
-    for name in leftover_drafts(site.entries):
-        posix.unlink(name, dir_fd=site.entries)
+def tidy(site: Site) -> None:
+    """Remove what nobody speaks of: drafts whose writer died, and members that have no entry."""
+    remove_drafts(site.entries)
+    for name in names(site.namespaces):
+        room = enter_by_name(site.namespaces, name)
+        if room is not None:
+            for key in room.members():
+                if not peek(site.entries, key):
+                    room.remove(key)
+            room.leave()
 
 
 def strays(site: Site) -> list[str]:
@@ -129,6 +142,10 @@ def adopt(site: Site, name: str) -> Due | None:
         entry.delete()
         return None
     container = name.rpartition("-")[0] or name
+    room = enter(site.namespaces, identity, create=True)
+    if room is not None:
+        room.add(entry.key)
+        room.leave()
     entry.write(
         state="applied",
         boot=site.boot,

@@ -10,14 +10,24 @@ from ipcwarden.core.plan import Plan, Violation, decide, sentence
 from ipcwarden.core.policy import match
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
 from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, parse_spec
-from ipcwarden.core.sysctls import FILES
-from ipcwarden.errors import NamespaceError, PolicyViolation, StateError, why
+from ipcwarden.core.sysctls import FILES, as_kernel_reads
+from ipcwarden.errors import (
+    ApplyError,
+    DeadlineError,
+    NamespaceError,
+    PolicyViolation,
+    StateError,
+    WardenError,
+    why,
+)
 from ipcwarden.files import read
 from ipcwarden.host.engines import facts_of
 from ipcwarden.host.ledger import take
+from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, in_user_namespace, read_limits, started, write_limits
-from ipcwarden.stages.life import identity_document, identity_of, limits_of, members, texts, wanted_of
+from ipcwarden.stages.company import company_in, in_force, keep, protect, protect_anyway
+from ipcwarden.stages.life import identity_document, identity_of, is_of, limits_of, texts, wanted_of
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.policy import Memory, Policy, Profile, Rule
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
+    from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
@@ -69,10 +80,10 @@ def open_case(site: Site, policy: Policy, container: str, bundle: str, program: 
     return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, site.memory(spec.memory_limit))
 
 
-def plan_of(case: Case, in_force: dict[str, int] | None = None, request: Request | None = None) -> Plan:
-    """Decide on a case that has a rule."""
+def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
+    """Decide on a case that has a rule; `limits` are those of a namespace that is somebody's already."""
     assert case.profile is not None
-    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, in_force)
+    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits)
 
 
 def create(site: Site, policy: Policy, state: ContainerState) -> None:
@@ -84,16 +95,21 @@ def create(site: Site, policy: Policy, state: ContainerState) -> None:
         )
     if state.status not in ("creating", "created", ""):
         raise StateError(f"cannot create what is '{state.status[:32]}'", "register this stage at createRuntime")
-    case = open_case(site, policy, state.id, state.bundle, executable(posix.getppid()))
+    try:
+        case = _open_in_time(site, policy, state)
+    except WardenError:
+        site.come_in(privileges.CREATE)
+        protect_anyway(site, state)
+        raise
+    # The bundle may be visible in the engine's own mount namespace only; ledger and pins are the machine's.
+    site.come_in(privileges.CREATE)
     site.subject.update(
         container=container_of(state.id, state.bundle, case.facts),
         unknown=list(case.unknown),
     )
-    site.narrow(privileges.CREATE + ((privileges.CAP_SYS_CHROOT,) if site.is_away else ()))
-    site.go_home()
-    site.narrow(privileges.CREATE)
     key = entry_key(state.id, state.bundle)
     if case.rule is None or case.profile is None:
+        protect(site, state)
         site.deliver(site.record("skipped", reason="no-rule"), key)
         return
     site.subject.update(rule=case.rule.name, profile=case.profile.name, mode=case.rule.mode)
@@ -102,9 +118,17 @@ def create(site: Site, policy: Policy, state: ContainerState) -> None:
         if is_hosts(fd, site.hosts):
             _meet_host(site, case, key)
         else:
-            _govern(site, case, key, fd, state.pid)
+            _govern(site, case, key, fd, state)
     finally:
         posix.close(fd)
+
+
+def _open_in_time(site: Site, policy: Policy, state: ContainerState) -> Case:
+    try:
+        return open_case(site, policy, state.id, state.bundle, executable(posix.getppid()))
+    except DeadlineError as error:
+        # What takes that long to read was made to: no fault of the host's, and no way in.
+        raise StateError(f"cannot read '{state.bundle}/config.json' in time: it is too large or too tangled") from error
 
 
 def _meet_host(site: Site, case: Case, key: str) -> None:
@@ -144,29 +168,121 @@ def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
     raise violation
 
 
-def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
+def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState) -> None:
     identity = identify(fd, site.features)
-    entry = _new_entry(site, key, identity, fd)
-    if entry is None:
-        return
+    entry = take(site.entries, key, create=True)
+    assert entry is not None
+    try:
+        if _is_the_same(site, entry, identity, state.pid):
+            if entry.state == "applied":
+                _do_again(site, entry, fd)
+                return
+            unpin(site.pins, str(entry.document["pin"]))  # a hook died half-way: start again
+        room = enter(site.namespaces, identity, create=True)
+        assert room is not None
+        try:
+            company = company_in(site, room, identity, key)
+            try:
+                plan = _decide(site, case, key, fd, company)
+                if entry.document and not _is_the_same(site, entry, identity, state.pid):
+                    # An earlier life whose poststop never came, or another root's: it is finished under another key.
+                    entry = _set_aside(site, entry, room)
+                room.add(key)
+                if site.subject["mode"] == "permissive":
+                    keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
+                _apply(site, case, entry, fd, identity, state.pid, plan, company)
+            except BaseException:
+                keep(site, fd, company, state)
+                raise
+        finally:
+            if not entry.document:
+                room.remove(key)
+            room.leave()
+    finally:
+        if entry.document:
+            entry.release()
+        else:
+            entry.delete()
+
+
+def _is_the_same(site: Site, entry: Entry, identity: Identity, pid: int) -> bool:
+    theirs = identity_of(entry.document)
+    return theirs is not None and theirs.same_as(identity) and is_of(entry.document, site.boot, pid)
+
+
+def _do_again(site: Site, entry: Entry, fd: int) -> None:
+    subject = entry.document.get("subject")
+    if isinstance(subject, dict) and subject.get("enforced"):
+        join(fd, site.hosts)
+        write_limits(wanted_of(entry.document), read_limits())
+
+
+def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
+    key, aside = entry.key, f"{entry.key}~{site.began:x}"
+    theirs = identity_of(entry.document)
+    entry.set_aside(aside)
+    if theirs is not None and room.is_of(theirs):
+        room.remove(key)
+        room.add(aside)
+    elif theirs is not None:
+        other = enter(site.namespaces, theirs)
+        if other is not None:
+            other.remove(key)
+            other.add(aside)
+            other.leave()
+    entry.release()
+    fresh = take(site.entries, key, create=True)
+    assert fresh is not None
+    return fresh
+
+
+def _decide(site: Site, case: Case, key: str, fd: int, company: dict[str, dict[str, Document]]) -> Plan:
+    """Decide, and raise where that means to refuse: then nothing of the request is left in force."""
+    owner = in_force(company)
+    plan = plan_of(case, limits_of(owner) if owner else None)
+    unowned = owner is None and case.spec.ipc != "private"
+    if plan.decision == "refused" and site.subject["mode"] == "enforcing" and unowned:
+        join(fd, site.hosts)
+        _take_back(case)
+    _refuse(site, case, key, plan)
+    site.subject["decision"] = plan.decision
+    return plan
+
+
+def _take_back(case: Case) -> None:
+    """Leave nothing of a refused request in force in a namespace that nobody governs: crun writes before any hook."""
+    found = read_limits()
+    instead = {**case.kernel, **plan_of(case, request=Request({}, {})).wanted()}
+    asked = {
+        name: as_kernel_reads(word)
+        for file, text in case.spec.request.raw.items()
+        for name, word in zip(FILES[file], text.split(), strict=False)
+    }
+    # Only what is as it was asked for: runc has not written yet, and what is there then is somebody's.
+    write_limits({name: instead[name] for name, number in asked.items() if number == found[name]}, found)
+
+
+def _apply(
+    site: Site,
+    case: Case,
+    entry: Entry,
+    fd: int,
+    identity: Identity,
+    pid: int,
+    plan: Plan,
+    company: dict[str, dict[str, Document]],
+) -> None:
+    """Pin, apply, read back and record; on a failure no pin and no entry are left, and the limits are as before."""
+    enforcing = site.subject["mode"] == "enforcing"
+    owner = in_force(company)
     found: dict[str, int] = {}
     try:
-        company = {} if case.spec.ipc == "private" else members(site.entries, identity, site.boot, key)
-        in_force = next((limits_of(document) for document in company.values()), None)
-        plan = plan_of(case, in_force)
-        enforcing = site.subject["mode"] == "enforcing"
-        if plan.decision == "refused" and enforcing and case.spec.ipc != "private":
-            join(fd, site.hosts)
-            _take_back(case, in_force)
-        _refuse(site, case, key, plan)
-        site.subject["decision"] = plan.decision
-        _tell(site, company)
-        pin(site.pins, _write_creating(site, entry, identity, pid, case), fd)
+        pin(site.pins, _write_creating(site, case, entry, identity, pid), fd)
         site.narrow(privileges.POSTSTART)
         join(fd, site.hosts)
         found = read_limits()
         # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
-        now = write_limits(in_force or plan.wanted(), found) if enforcing else found
+        now = write_limits(limits_of(owner) if owner else plan.wanted(), found) if enforcing else found
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now))
@@ -174,39 +290,24 @@ def _govern(site: Site, case: Case, key: str, fd: int, pid: int) -> None:
             "applied",
             sysctls=sysctls,
             violations=violations_of(plan.violations),
-            namespace={"id": identity.id or None, "inode": identity.inode, "shared": case.spec.ipc != "private"},
+            namespace={
+                "id": identity.id or None,
+                "inode": identity.inode,
+                "shared": bool(company) or case.spec.ipc != "private",
+            },
         )
-        site.deliver(record, key, entry)
+        site.deliver(record, entry.key, entry)
+    except ApplyError as error:
+        _undo(site, entry, found)
+        # What the container asked for and the kernel refuses is no fault of the host's.
+        error.of_host = error.file not in case.spec.request.raw
+        raise
     except BaseException:
         _undo(site, entry, found)
         raise
-    entry.release()
 
 
-def _new_entry(site: Site, key: str, identity: Identity, fd: int) -> Entry | None:
-    """Return the locked entry to fill, or None where the container has one already, which is then seen to."""
-    while True:
-        entry = take(site.entries, key, create=True)
-        assert entry is not None
-        theirs = identity_of(entry.document)
-        if theirs is None:
-            return entry
-        same = entry.document.get("boot") == site.boot and theirs.same_as(identity)
-        if same and entry.state == "creating":
-            unpin(site.pins, str(entry.document["pin"]))  # a hook died half-way: start again
-            return entry
-        if same and entry.state == "applied":
-            if site.subject["mode"] == "enforcing":
-                join(fd, site.hosts)
-                write_limits(wanted_of(entry.document), read_limits())
-            entry.release()
-            return None
-        # An earlier life whose poststop never came: gc will finish it.
-        entry.set_aside(f"{key}~{site.began:x}")
-        entry.release()
-
-
-def _write_creating(site: Site, entry: Entry, identity: Identity, pid: int, case: Case) -> str:
+def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pid: int) -> str:
     taken = set(posix.listdir(site.pins))
     names = [entry.key] + [f"{entry.key}~{number}" for number in range(len(taken))]
     name = next(name for name in names if name not in taken)
@@ -218,31 +319,10 @@ def _write_creating(site: Site, entry: Entry, identity: Identity, pid: int, case
         pin=name,
         namespace=identity_document(identity),
         joined=case.spec.ipc != "private",
-        shared=case.spec.ipc != "private",
         leftovers=case.profile.leftovers if case.profile else "report",
         subject=dict(site.subject),
     )
     return name
-
-
-def _tell(site: Site, company: dict[str, dict[str, Document]]) -> None:
-    """Tell the other members of a namespace that they are no longer alone in it."""
-    for key, document in company.items():
-        entry = None if document.get("shared") else take(site.entries, key)
-        if entry is not None:
-            if entry.document:
-                entry.write(shared=True)
-            entry.release()
-
-
-def _take_back(case: Case, in_force: dict[str, int] | None) -> None:
-    """Leave nothing of a refused joiner's request in force: crun has written it before any hook ran."""
-    found = read_limits()
-    if in_force is None:
-        asked = {name for file in case.spec.request.raw for name in FILES[file]}
-        unasked = plan_of(case, request=Request({}, {})).wanted()
-        in_force = {name: unasked.get(name, case.kernel[name]) for name in asked}
-    write_limits(in_force, found)
 
 
 def _undo(site: Site, entry: Entry, found: dict[str, int]) -> None:
@@ -252,8 +332,6 @@ def _undo(site: Site, entry: Entry, found: dict[str, int]) -> None:
         if found:
             write_limits(found, read_limits())
     finally:
-        try:
-            if isinstance(name, str):
-                unpin(site.pins, name)
-        finally:
-            entry.delete()
+        if isinstance(name, str):
+            unpin(site.pins, name)
+        entry.forget()

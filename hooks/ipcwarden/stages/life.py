@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.ledger import keys
 from ipcwarden.host.namespace import Identity
 from ipcwarden.host.procfs import started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipcwarden.core.documents import Document
 
 
@@ -40,16 +42,15 @@ def is_living(document: dict[str, Document], boot: str) -> bool:
     return document.get("boot") == boot and isinstance(pid, int) and bool(start) and started(pid) == start
 
 
-def members(entries: int, identity: Identity, boot: str, but: str) -> dict[str, dict[str, Document]]:
-    """Return the living containers of a namespace by key, the one called `but` left out."""
-    found = {}
-    for key in keys(entries):
-        document = {} if key == but else peek(entries, key)
-        theirs = identity_of(document)
-        there = theirs is not None and document.get("state") == "applied" and theirs.same_as(identity)
-        if there and is_living(document, boot):
-            found[key] = document
-    return found
+def is_of(document: dict[str, Document], boot: str, pid: int) -> bool:
+    """Tell whether an entry is about this very process."""
+    return document.get("pid") == pid and is_living(document, boot)
+
+
+def lives(entries: int, key: str) -> Iterator[str]:
+    """Give the keys of all lives of one container, the present one first: earlier ones were set aside."""
+    yield key
+    yield from (other for other in keys(entries) if other.startswith(f"{key}~"))
 
 
 def wanted_of(document: dict[str, Document]) -> dict[str, int]:

@@ -10,7 +10,8 @@ from ipcwarden.errors import PolicyViolation
 from ipcwarden.host.ledger import take
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import read_limits, write_limits
-from ipcwarden.stages.life import identity_of, limits_of, texts, wanted_of
+from ipcwarden.stages.company import protect
+from ipcwarden.stages.life import identity_of, is_of, limits_of, lives, texts, wanted_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,25 +22,37 @@ if TYPE_CHECKING:
 
 
 def poststart(site: Site, state: ContainerState) -> None:
-    """Handle poststart; silent where nothing differs, or the container is not governed.
+    """Handle poststart; silent where nothing differs.
 
     runc up to 1.5 calls it before the user's process starts (state `created`).  crun and runc 1.6 call it afterwards
     (`running`): whoever had more than policy allows had it for a while then, and `PolicyViolation` is raised.
     """
-    key = entry_key(state.id, state.bundle)
-    entry = take(site.entries, key)
-    if entry is None:
-        return
-    try:
-        subject = entry.document.get("subject")
-        site.subject.update(subject if isinstance(subject, dict) else {})
-        if entry.state == "applied" and site.subject["enforced"]:
-            _put_right(site, entry, key, late=state.status == "running")
-    finally:
-        entry.release()
+    entry = _entry_of(site, state)
+    if entry is not None:
+        try:
+            subject = entry.document.get("subject")
+            site.subject.update(subject if isinstance(subject, dict) else {})
+            if site.subject["enforced"]:
+                _put_right(site, entry, late=state.status == "running")
+                return
+        finally:
+            entry.release()
+    # Not governed, or only watched: what others in its namespace have in force is kept all the same.
+    protect(site, state)
 
 
-def _put_right(site: Site, entry: Entry, key: str, late: bool) -> None:
+def _entry_of(site: Site, state: ContainerState) -> Entry | None:
+    """Return the entry of this very process: two runtimes' roots may run one bundle under one id."""
+    for key in lives(site.entries, entry_key(state.id, state.bundle)):
+        entry = take(site.entries, key)
+        if entry is not None and entry.state == "applied" and is_of(entry.document, site.boot, state.pid):
+            return entry
+        if entry is not None:
+            entry.release()
+    return None
+
+
+def _put_right(site: Site, entry: Entry, late: bool) -> None:
     wanted = wanted_of(entry.document)
     identity = identity_of(entry.document)
     assert identity is not None
@@ -61,9 +74,9 @@ def _put_right(site: Site, entry: Entry, key: str, late: bool) -> None:
     record = site.record("verified", sysctls=sysctls, late=late)
     too_much = [f"{name}={number}" for name, number in wrong.items() if exceeds(name, number, wanted[name])]
     if not (late and too_much):
-        site.deliver(record, key, entry)
+        site.deliver(record, entry.key, entry)
     else:
-        site.deliver_refusal(record, key, entry)
+        site.deliver_refusal(record, entry.key, entry)
         raise PolicyViolation(
             f"the container had {', '.join(too_much)} when it started, put right since",
             "this runtime runs poststart too late: register a native door",

@@ -14,8 +14,8 @@ from ipcwarden.host.journal import append, tell
 from ipcwarden.host.ledger import take
 from ipcwarden.host.namespace import Features, hosts, open_own
 from ipcwarden.host.procfs import boot_id, host_memory
-from ipcwarden.layout import COMPILED, ENTRIES, PINS, STATE, beneath
-from ipcwarden.privileges import narrow
+from ipcwarden.layout import COMPILED, ENTRIES, NAMESPACES, PINS, STATE, beneath
+from ipcwarden.privileges import CAP_SYS_CHROOT, narrow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Site:
         }
         self._boot = ""
         self._home = _elsewhere(home)
-        self._directories: tuple[int, int] | None = None
+        self._directories: tuple[int, int, int] | None = None
 
     @property
     def is_away(self) -> bool:
@@ -73,11 +73,17 @@ class Site:
         """The directory of the pins, made where it is missing.  Raises `RecordError`."""
         return self._open_directories()[1]
 
-    def _open_directories(self) -> tuple[int, int]:
+    @property
+    def namespaces(self) -> int:
+        """The directory that says who is in which namespace, made where it is missing.  Raises `RecordError`."""
+        return self._open_directories()[2]
+
+    def _open_directories(self) -> tuple[int, int, int]:
         if self._directories is None:
             self._directories = (
                 open_directory(self.root, ENTRIES, create=0o700),
                 open_directory(self.root, PINS, create=0o700),
+                open_directory(self.root, NAMESPACES, create=0o700),
             )
         return self._directories
 
@@ -90,6 +96,12 @@ class Site:
                 raise KernelError(f"cannot enter the mount namespace of process 1: {why(error)}") from error
             posix.close(self._home)
             self._home = None
+
+    def come_in(self, keep: tuple[int, ...]) -> None:
+        """Change to where ledger and pins are, with these capabilities and no others from then on."""
+        self.narrow(keep + ((CAP_SYS_CHROOT,) if self.is_away else ()))
+        self.go_home()
+        self.narrow(keep)
 
     def narrow(self, keep: tuple[int, ...]) -> None:
         """Give up every capability but these; where that fails, records say so."""
@@ -112,7 +124,10 @@ class Site:
         except (OSError, ValueError, TypeError, EOFError) as error:
             reason = why(error) if isinstance(error, OSError) else error
             raise PolicyError(f"cannot use the policy in force, '{path}': {reason}", "ipcwarden compile") from error
-        self.subject.update(policy=policy.digest[:12], mode=policy.mode)
+        # What is wrong before a rule is known is met leniently only where every rule is lenient.
+        modes = {rule.mode for rule in policy.rules} or {policy.mode}
+        mode = "permissive" if modes == {"permissive"} else "enforcing"
+        self.subject.update(policy=policy.digest[:12], mode=mode)
         return policy
 
     def memory(self, limit: int | None) -> Memory:
@@ -135,7 +150,7 @@ class Site:
             **more,
         }
 
-    def deliver(self, record: dict[str, Document], key: str, entry: Entry | None = None) -> bool:
+    def deliver(self, record: dict[str, Document], key: str, entry: Entry | None = None, quietly: bool = False) -> bool:
         """Append a record to the log; where that fails, keep it in the ledger for gc, and return False.
 
         Raises `RecordError` where the ledger cannot be written either.
@@ -153,16 +168,17 @@ class Site:
             else:
                 waiting = entry.document.get("undelivered")
                 entry.write(undelivered=[*(waiting if isinstance(waiting, list) else []), text])
-            complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
+            if not quietly:
+                complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
             return False
         return True
 
     def deliver_refusal(self, record: dict[str, Document], key: str, entry: Entry | None = None) -> None:
-        """Deliver a record of what is refused: that stands even where nothing can be recorded."""
+        """Deliver a record of what is refused: that stands, in one line, even where nothing can be recorded."""
         try:
-            self.deliver(record, key, entry)
-        except RecordError as error:
-            complain(str(error))
+            self.deliver(record, key, entry, quietly=True)
+        except RecordError:
+            pass
 
     def alert(self, sentence: str) -> None:
         """Say to the system's journal what somebody should see today."""

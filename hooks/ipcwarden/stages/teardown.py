@@ -9,10 +9,12 @@ from ipcwarden.core.findings import drift, largest, totals
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.journal import append
-from ipcwarden.host.ledger import keys, take
+from ipcwarden.host.ledger import take
+from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, join, leave, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
-from ipcwarden.stages.life import identity_of, is_living, members, undelivered_of, wanted_of
+from ipcwarden.stages.company import company_in
+from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain
 
 TYPE_CHECKING = False
@@ -35,18 +37,14 @@ def poststop(site: Site, state: ContainerState) -> None:
 
 
 def _stopped(site: Site, key: str) -> Entry | None:
-    """Return the entry of the container that has stopped: two runtimes' roots may run one bundle under one id."""
-    entry = take(site.entries, key)
-    if entry is None or not is_living(entry.document, site.boot):
-        return entry
-    for other in keys(site.entries):
-        aside = take(site.entries, other, wait=False) if other.startswith(f"{key}~") else None
-        if aside is not None:
-            if aside.state == "applied" and not is_living(aside.document, site.boot):
-                entry.release()
-                return aside
-            aside.release()
-    return entry
+    """Return the entry of the life that has ended: two runtimes' roots may run one bundle under one id."""
+    for each in lives(site.entries, key):
+        entry = take(site.entries, each)
+        if entry is not None and entry.document and not is_living(entry.document, site.boot):
+            return entry
+        if entry is not None:
+            entry.release()
+    return None
 
 
 def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | None:
@@ -108,47 +106,58 @@ def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Documen
     finally:
         leave(site.own)  # our own membership would keep the namespace alive
     shown = largest(objects)
-    company = members(site.entries, identity, site.boot, entry.key) if entry.document.get("shared") else {}
     return {
         "totals": totals(objects),
         "objects": [dict(each) for each in shown],
         "objects_omitted": len(objects) - len(shown),
         "drift": drift(wanted_of(entry.document), limits) if site.subject["enforced"] else [],
-        "company": len(company),
     }
 
 
 def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     """Unpin, prove, and return the record."""
     identity = identity_of(entry.document)
-    unpin(site.pins, str(entry.document["pin"]))
-    gone: bool | None = True
     others: list[Document] = []
-    if identity is not None and entry.document.get("boot") == site.boot:
+    gone: bool | None = True
+    company = 0
+    if identity is None or entry.document.get("boot") != site.boot:
+        unpin(site.pins, str(entry.document["pin"]))
+    else:
+        room = enter(site.namespaces, identity)
+        try:
+            company = len(company_in(site, room, identity, entry.key)) if room else 0
+            unpin(site.pins, str(entry.document["pin"]))
+            if room:
+                room.remove(entry.key)
+        finally:
+            if room:
+                room.leave()
         gone = destroyed(identity)
         others = [] if gone else list(holders(identity.device, identity.inode))
     held = gone is False or bool(others)
+    in_use = bool(company) or is_living(entry.document, site.boot) or (held and bool(entry.document.get("joined")))
     namespace: dict[str, Document] = {
         "id": identity.id or None if identity else None,
         "inode": identity.inode if identity else None,
-        "shared": bool(entry.document.get("shared")),
+        "shared": bool(company) or bool(entry.document.get("joined")),
         "destroyed": gone,
         "holders": others,
     }
-    told = _told(site, entry, held)
+    told = _told(site, entry, held, in_use)
     return site.record("error" if "message" in told else event, namespace=namespace, **told)
 
 
-def _told(site: Site, entry: Entry, held: bool) -> dict[str, Document]:
-    """Return what a record says of the findings; `held` where somebody still has the namespace."""
+def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Document]:
+    """Return what a record says of the findings.
+
+    `held` where something still has the namespace, `in_use` where that is the container's company, or itself.
+    """
     findings = entry.document.get("findings")
     assert isinstance(findings, dict)
     if "failure" in findings:
         return {"reason": "namespace", "message": findings["failure"]}
     if "totals" not in findings:
         return {}  # of an earlier boot, or never pinned: whatever there was went with it
-    company = bool(findings["company"]) or is_living(entry.document, site.boot)
-    in_use = company or (held and bool(entry.document.get("joined")))
     objects = findings["objects"]
     assert isinstance(objects, list)
     if held and objects and not in_use:
