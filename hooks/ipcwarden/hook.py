@@ -10,6 +10,7 @@ import posix
 import time
 
 from ipcwarden import privileges
+from ipcwarden.core.digests import entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.record import container_of
 from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
@@ -158,12 +159,12 @@ def _bug(error: Exception) -> WardenError:
     )
 
 
-_LAST_WORDS = 2.0  # seconds that are left to say and record what went wrong
+_LAST_WORDS = 2.0  # seconds that are left to record what went wrong
 
 
 def _fail(error: WardenError, site: Site | None, options: Options | None) -> int:
     """Say what went wrong, record it, and decide whether the container may start all the same."""
-    _signal.setitimer(_signal.ITIMER_REAL, _LAST_WORDS)
+    _signal.setitimer(_signal.ITIMER_REAL, 0)
     complain(f"{options.stage}: {error}" if options else str(error))
     if site is not None and not isinstance(error, PolicyViolation):
         _record(site, error)
@@ -176,13 +177,16 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
 
 def _record(site: Site, error: WardenError) -> None:
     container = site.subject["container"]
-    name = container["id"] if isinstance(container, dict) else "unknown"
+    name, bundle = (str(container[key]) for key in ("id", "bundle")) if isinstance(container, dict) else ("unknown", "")
+    _signal.setitimer(_signal.ITIMER_REAL, _LAST_WORDS)
     try:
         record = site.record("error", reason=error.reason, message=str(error))
-        site.deliver(record, f"{str(name)[:64]}")
+        site.deliver_refusal(record, entry_key(name, bundle))
         site.alert(f"{site.stage} of container '{name}': {error}")
-    except Exception as second:  # the first error is the one that counts
-        complain(f"{site.stage}: {second}")
+    except Exception:  # noqa: S110  (the first error is the one that counts, and it has been told)
+        pass
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

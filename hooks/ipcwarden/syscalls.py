@@ -31,7 +31,7 @@ _NS_GET_ID = 0x8008B70D  # Linux 6.18
 _PIDFD_GET_IPC_NAMESPACE = 0xFF02  # Linux 6.11
 _FD_NSFS_ROOT = -10003  # Linux 6.18
 
-_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 23, 24, 4, 38
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -168,11 +168,6 @@ def open_by_handle_at(handle: bytes) -> int:
 def set_no_new_privs() -> None:
     """Let no exec give privileges from now on: PR_SET_NO_NEW_PRIVS of prctl(2)."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
-def set_dumpable(dumpable: bool) -> None:
-    """Let others of this uid look at this process, or not: PR_SET_DUMPABLE of prctl(2)."""
-    _call("prctl", _PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
 
 
 def capbset_read(capability: int) -> bool:

@@ -138,7 +138,7 @@ def _in_force(site: Site, case: Case) -> dict[str, int] | None:
         os.close(fd)
     if not os.path.isdir(beneath(site.root, NAMESPACES)):
         return None  # no hook has run since the boot, and to explain changes nothing
-    room = enter(site.namespaces, identity)
+    room = enter(site.namespaces, identity.name)
     if room is None:
         return None
     try:

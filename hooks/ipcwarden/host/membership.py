@@ -12,20 +12,12 @@ from ipcwarden.errors import RecordError, why
 from ipcwarden.files import O_FILE
 from ipcwarden.syscalls import LOCK_EX, flock
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ipcwarden.host.namespace import Identity
-
 
 class Room:
     """One namespace's members, locked until `leave`."""
 
     def __init__(self, directory: int, name: str, fd: int) -> None:
         self.directory, self.name, self.fd = directory, name, fd
-
-    def is_of(self, identity: Identity) -> bool:
-        """Tell whether this is the room of a namespace."""
-        return self.name == _name_of(identity)
 
     def members(self) -> list[str]:
         """Return the keys of the members' ledger entries."""
@@ -54,16 +46,11 @@ class Room:
         posix.close(self.fd)
 
 
-def enter(directory: int, identity: Identity, create: bool = False) -> Room | None:
-    """Lock the room of a namespace; None where nobody governed is in it and none is to be made.
+def enter(directory: int, name: str, create: bool = False) -> Room | None:
+    """Lock the room of the namespace `name`; None where nobody governed is in it and none is to be made.
 
     Raises `RecordError`.
     """
-    return enter_by_name(directory, _name_of(identity), create)
-
-
-def enter_by_name(directory: int, name: str, create: bool = False) -> Room | None:
-    """Lock a room whose name is known: see `enter`."""
     while True:
         try:
             if create:
@@ -97,7 +84,3 @@ def _make(directory: int, name: str) -> None:
         posix.mkdir(name, 0o700, dir_fd=directory)
     except FileExistsError:
         pass
-
-
-def _name_of(identity: Identity) -> str:
-    return f"{identity.id:x}" if identity.id else f"{identity.device:x}-{identity.inode:x}"

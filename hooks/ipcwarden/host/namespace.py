@@ -11,7 +11,7 @@ from ipcwarden.files import O_FILE
 from ipcwarden.values import value
 
 INITIAL_INODE = 0xEFFFFFFF  # IPC_NS_INIT_INO of linux/nsfs.h: the machine's own, on every kernel since 3.8
-_EBUSY, _ENODEV, _ENOTTY, _EOPNOTSUPP, _EINVAL, _ENOSYS, _ESTALE = 16, 19, 25, 95, 22, 38, 116
+_ENOENT, _EINVAL, _ENOTTY, _ENOSYS, _EOPNOTSUPP, _ESTALE = 2, 22, 25, 38, 95, 116
 _UNSUPPORTED = (_ENOTTY, _EOPNOTSUPP, _EINVAL, _ENOSYS)
 
 
@@ -35,6 +35,11 @@ class Identity:
     device: int
     inode: int
     handle: bytes
+
+    @property
+    def name(self) -> str:
+        """What it is called among the namespaces that live at one time."""
+        return f"{self.id:x}" if self.id else f"{self.device:x}-{self.inode:x}"
 
     def same_as(self, other: Identity) -> bool:
         """Tell whether both are one namespace, given that both were seen in one boot."""
@@ -194,7 +199,7 @@ def unpin(pins: int, name: str) -> None:
         syscalls.umount2(f"/proc/self/fd/{pins}/{name}".encode(), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
     except OSError as error:
         # EINVAL: not mounted here.  The pin may have been made in another mount namespace.
-        if error.errno not in (_EINVAL, 2):
+        if error.errno not in (_EINVAL, _ENOENT):
             raise KernelError(f"cannot unmount the pin '{name}': {why(error)}") from error
     try:
         # Unlinking is what detaches the copies that other mount namespaces have got.

@@ -11,7 +11,7 @@ from ipcwarden.errors import KernelError, RecordError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
-from ipcwarden.host.membership import enter, enter_by_name, names
+from ipcwarden.host.membership import enter, names
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.stages.life import identity_document, is_living, undelivered_of
 from ipcwarden.stages.teardown import tear_down
@@ -72,7 +72,8 @@ def find_due(site: Site, release: bool) -> list[Due]:
 def _name_of(document: dict[str, Document], key: str) -> str:
     subject = document.get("subject")
     container = subject.get("container") if isinstance(subject, dict) else None
-    return str(container["id"]) if isinstance(container, dict) else key.rpartition("-")[0] or key
+    name = container.get("id") if isinstance(container, dict) else None
+    return str(name or key.rpartition("-")[0] or key)
 
 
 def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | None:
@@ -112,7 +113,7 @@ def tidy(site: Site) -> None:
     """Remove what nobody speaks of: drafts whose writer died, and members that have no entry."""
     remove_drafts(site.entries)
     for name in names(site.namespaces):
-        room = enter_by_name(site.namespaces, name)
+        room = enter(site.namespaces, name)
         if room is not None:
             for key in room.members():
                 if not peek(site.entries, key):
@@ -142,7 +143,7 @@ def adopt(site: Site, name: str) -> Due | None:
         entry.delete()
         return None
     container = name.rpartition("-")[0] or name
-    room = enter(site.namespaces, identity, create=True)
+    room = enter(site.namespaces, identity.name, create=True)
     if room is not None:
         room.add(entry.key)
         room.leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.digests import entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.plan import exceeds
 from ipcwarden.core.record import container_of
@@ -83,7 +84,7 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], state: Co
         ),
         **subject,
     }
-    site.deliver_refusal(record, str(state.id)[:64])
+    site.deliver_refusal(record, entry_key(state.id, state.bundle))
     too_much = [f"{name}={found[name]}" for name in wrong if exceeds(name, found[name], wanted[name])]
     if late and too_much:
         raise PolicyViolation(f"the namespace it joined had {', '.join(too_much)} when it started, put right since")
@@ -96,7 +97,7 @@ def protect(site: Site, state: ContainerState) -> None:
         if is_hosts(fd, site.hosts):
             return
         identity = identify(fd, site.features)
-        room = enter(site.namespaces, identity)
+        room = enter(site.namespaces, identity.name)
         if room is not None:
             try:
                 keep(site, fd, company_in(site, room, identity, ""), state)

@@ -178,7 +178,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState) ->
                 _do_again(site, entry, fd)
                 return
             unpin(site.pins, str(entry.document["pin"]))  # a hook died half-way: start again
-        room = enter(site.namespaces, identity, create=True)
+        room = enter(site.namespaces, identity.name, create=True)
         assert room is not None
         try:
             company = company_in(site, room, identity, key)
@@ -221,11 +221,11 @@ def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
     key, aside = entry.key, f"{entry.key}~{site.began:x}"
     theirs = identity_of(entry.document)
     entry.set_aside(aside)
-    if theirs is not None and room.is_of(theirs):
+    if theirs is not None and room.name == theirs.name:
         room.remove(key)
         room.add(aside)
     elif theirs is not None:
-        other = enter(site.namespaces, theirs)
+        other = enter(site.namespaces, theirs.name)
         if other is not None:
             other.remove(key)
             other.add(aside)

@@ -123,7 +123,7 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     if identity is None or entry.document.get("boot") != site.boot:
         unpin(site.pins, str(entry.document["pin"]))
     else:
-        room = enter(site.namespaces, identity)
+        room = enter(site.namespaces, identity.name)
         try:
             company = len(company_in(site, room, identity, entry.key)) if room else 0
             unpin(site.pins, str(entry.document["pin"]))
