@@ -208,7 +208,11 @@ def test_deadlines_are_those_of_the_code() -> None:
     """Ours, and the runtime's."""
     rows = table("docs/architecture.md", "Stages")
     told = {stage: (own, theirs) for stages, _, own, theirs in rows for stage in code(stages)}
-    assert told == {stage: (f"{hook.STAGES[stage].seconds} s", f"{SECONDS[stage]} s") for stage in hook.STAGES}
+    assert told == {stage: (f"{own.seconds} s", _seconds(stage)) for stage, own in hook.STAGES.items()}
+
+
+def _seconds(stage: str) -> str:
+    return f"{SECONDS[stage]} s" if stage in SECONDS else "none"
 
 
 CLASSES = [*vars(errors).values(), RegistrationError]

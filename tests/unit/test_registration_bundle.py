@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcwarden.registration.bundle import register, unregister
-from ipcwarden.registration.entry import SECONDS, Registration, is_ours
+from ipcwarden.registration.entry import STAGES, Registration, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +211,7 @@ _values = st.recursive(
     max_leaves=8,
 )
 _entries = st.none() | st.lists(_values, max_size=3)
-_hooks = st.none() | st.dictionaries(st.sampled_from([*SECONDS, "createContainer", "other"]), _entries, max_size=5)
+_hooks = st.none() | st.dictionaries(st.sampled_from([*STAGES, "createContainer", "other"]), _entries, max_size=5)
 _keys = st.text(max_size=6).filter(lambda key: key.casefold() != "hooks")
 
 

@@ -62,6 +62,20 @@ def test_plain_entry() -> None:
     }
 
 
+@every_registration
+def test_poststart_has_no_timeout(registration: Registration) -> None:
+    """crun would take a hook that ended well for one that did not end: our own deadline must do."""
+    assert [registration.entry(stage).get("timeout") for stage in registration.stages] == [10, None, 30]
+
+
+def test_timeout_of_another_version_goes() -> None:
+    """Registering anew takes it away, so that an upgrade mends bundles too."""
+    text = register("{}", REGISTRATIONS[0])
+    config = json.loads(text)
+    config["hooks"]["poststart"][0]["timeout"] = 5
+    assert json.loads(register(json.dumps(config), REGISTRATIONS[0])) == json.loads(text)
+
+
 @every_stage
 @every_registration
 def test_hook_understands_its_arguments(registration: Registration, number: int) -> None:

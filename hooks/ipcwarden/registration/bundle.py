@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from ipcwarden.core.documents import Repeated, parse
-from ipcwarden.registration.entry import SECONDS, is_ours, remembered, remembering, with_memory_of
+from ipcwarden.registration.entry import STAGES, is_ours, remembered, remembering, with_memory_of
 from ipcwarden.registration.places import Style, insert, look, remove, replace, style_of
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def register(text: str, registration: Registration) -> str:
         return replace(text, place, everything, style)
     for stage in registration.stages:
         text = _enter(text, stage, registration.entry(stage), style)
-    for stage in SECONDS:
+    for stage in STAGES:
         if stage not in registration.stages:
             text = _leave(text, stage, style)
     return text
@@ -56,10 +56,10 @@ def unregister(text: str) -> str:
     if look(text).named("hooks") is None:
         return text
     had: list[Document] = []
-    for stage in SECONDS:
+    for stage in STAGES:
         had += [was for entry in _entries(text, stage) if is_ours(entry) for was in remembered(entry, "hooks")]
     before = text
-    for stage in SECONDS:
+    for stage in STAGES:
         text = _leave(text, stage, style)
     top = look(text)
     place = top.named("hooks")
@@ -79,8 +79,8 @@ def _check(text: str) -> None:
         return
     if not isinstance(hooks, dict):
         raise ConfigError("its 'hooks' is not an object")
-    _check_keys(hooks, tuple(SECONDS))
-    for stage in SECONDS:
+    _check_keys(hooks, STAGES)
+    for stage in STAGES:
         if not isinstance(hooks.get(stage), list | None):
             raise ConfigError(f"its 'hooks.{stage}' is not a list")
 
