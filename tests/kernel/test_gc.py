@@ -89,6 +89,15 @@ def test_older_than_gives_poststop_time(container: Container) -> None:
     assert container.pins() == container.entries() == []
 
 
+def test_dry_run_knows_the_age(container: Container) -> None:
+    """What a real run would leave alone is not announced as collected."""
+    container.create().check()
+    container.kill()
+    said = gc(container.root, "--dry-run", "--older-than", "1h").check().stdout
+    assert "would wait" in said
+    assert "would collect" not in said
+
+
 def test_release_takes_the_living_too(container: Container) -> None:
     """Before the package goes every pin is freed; what a living container has is present, not left over."""
     container.create().check()
@@ -178,14 +187,24 @@ def test_a_stray_pin_is_audited(container: Container) -> None:
     assert container.pins() == []
 
 
-def test_an_unreadable_entry_hides_nothing(start: Callable[..., Container]) -> None:
+MISSHAPEN = {
+    "torn": "{",
+    "a list": "[]",
+    "another version": '{"version":9}',
+    "no pin": '{"version":1,"state":"applied","namespace":{"id":1,"device":1,"inode":1,"handle":""}}',
+    "half a namespace": '{"version":1,"state":"applied","pin":"x","namespace":{}}',
+}
+
+
+@pytest.mark.parametrize("content", MISSHAPEN.values(), ids=MISSHAPEN)
+def test_an_unreadable_entry_hides_nothing(start: Callable[..., Container], content: str) -> None:
     """A damaged entry is put away, its pin audited as a stray, and the other entries are collected all the same."""
     damaged, other = start(), start()
     damaged.create().check()
     damaged.leave("--shm=1")
     entries = damaged.root / "run" / "ipcwarden" / "containers"
     [name] = damaged.entries()
-    (entries / name).write_text("{")
+    (entries / name).write_text(content)
     other.create().check()
     damaged.kill()
     other.kill()
@@ -198,6 +217,16 @@ def test_an_unreadable_entry_hides_nothing(start: Callable[..., Container]) -> N
     assert damaged.pins() == []
     assert damaged.entries() == [name.removesuffix(".json") + ".unreadable"]
     gc(damaged.root).check()
+
+
+@pytest.mark.parametrize("subject", ["{}", '{"container":{}}', '{"container":null}'])
+def test_an_entry_without_a_name_is_finished(container: Container, subject: str) -> None:
+    """An entry that does not say which container it is about does not stop gc."""
+    container.create().check()
+    rewrite(container, subject=json.loads(subject))
+    container.kill()
+    gc(container.root).check()
+    assert container.pins() == container.entries() == []
 
 
 def test_drafts_of_the_dead_are_removed(container: Container) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -213,6 +214,20 @@ def test_a_log_directory_that_is_read_only(container: Container) -> None:
     finally:
         run("umount", logs).check()
     logs.chmod(0o700)
+    run(BIN / "ipcwarden", "--root", container.root, "gc").check()
+    assert [record["event"] for record in container.records()] == ["applied", "teardown"]
+
+
+def test_a_log_that_somebody_holds(container: Container) -> None:
+    """Whoever holds the log's lock holds up no container for long: the records wait in the ledger."""
+    logs = container.root / "var" / "log" / "ipcwarden"
+    logs.mkdir(parents=True, mode=0o700)
+    with (logs / "audit.jsonl").open("w") as log:
+        (logs / "audit.jsonl").chmod(0o600)
+        fcntl.flock(log, fcntl.LOCK_EX)
+        assert "somebody holds its lock" in container.create().check().stderr
+        container.kill()
+        container.poststop().check()
     run(BIN / "ipcwarden", "--root", container.root, "gc").check()
     assert [record["event"] for record in container.records()] == ["applied", "teardown"]
 

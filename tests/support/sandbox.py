@@ -40,8 +40,12 @@ WANTED = {"kernel.shmmax": 64 * MIB, "kernel.sem.semmni": 128, "kernel.msgmnb": 
 
 def put_in_force(root: Path, *profiles: Profile, mode: str = "enforcing", when: Sequence[Any] = ()) -> Path:
     """Put a policy in force in which every container, or those of `when`, get the first profile."""
-    rules = (Rule("everything", tuple(when), 0, mode),)
-    policy = Policy(mode, os.uname().release, KERNEL_DEFAULTS, rules, profiles or (profile(),))
+    return put_policy(root, [Rule("everything", tuple(when), 0, mode)], profiles or (profile(),), mode)
+
+
+def put_policy(root: Path, rules: Sequence[Rule], profiles: Sequence[Profile], mode: str = "enforcing") -> Path:
+    """Put a policy in force."""
+    policy = Policy(mode, os.uname().release, KERNEL_DEFAULTS, tuple(rules), tuple(profiles))
     file = root / "var" / "lib" / "ipcwarden" / "policy.compiled"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(pack(policy))

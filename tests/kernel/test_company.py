@@ -1,0 +1,286 @@
+"""Namespaces that several live in: the owner's limits stay, whatever joins and in whatever order they stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipcwarden.core.policy import Rule
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from support import namespace
+from support.sandbox import HOOK, PYTHON, call, config, profile, put_in_force, put_policy
+from support.shell import REPOSITORY, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.sandbox import Container
+
+SHMMAX = "67108864"  # what the profile gives
+HUGE = str(1 << 40)
+
+
+def overrule(container: Container, name: str = "kernel.shmmax", value: str = HUGE) -> None:
+    """Write a limit as crun does before any hook, and runc after the creation hook."""
+    path = f"/proc/sys/{name.replace('.', '/')}"
+    run("nsenter", f"--ipc={container.namespace}", "sh", "-c", f"echo {value} >{path}").check()
+
+
+def shmmax(container: Container) -> str:
+    """Read one limit of a container's namespace."""
+    return namespace.limits(container.namespace)["kernel.shmmax"]
+
+
+def joining(start: Callable[..., Container], owner: Container, **sysctl: str) -> Container:
+    """Start a container in another's namespace that asks for something."""
+    joiner = start(ipc=str(owner.namespace))
+    joiner.configure(config(str(owner.namespace), sysctl={name.replace("__", "."): v for name, v in sysctl.items()}))
+    return joiner
+
+
+def owner_only(root: Path, owner: Container, **others: Any) -> None:
+    """Govern the owner by its name, and others as told, or not at all."""
+    rules = [Rule("owner", (("name", (owner.id,)),), 0, "enforcing")]
+    rules += [Rule("others", (), 0, others["mode"])] if others else []
+    put_policy(root, rules, [profile()])
+
+
+@pytest.mark.parametrize("others", [{}, {"mode": "permissive"}], ids=["no rule", "permissive"])
+def test_a_joiner_that_is_not_governed(start: Callable[..., Container], root: Path, others: dict[str, str]) -> None:
+    """A joiner without a rule, or only watched, changes nothing: crun's write is undone at once, runc's after it."""
+    owner = start()
+    owner_only(root, owner, **others)
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax=HUGE)
+    overrule(joiner)
+    joiner.create().check()
+    assert shmmax(owner) == SHMMAX
+    overrule(joiner)
+    joiner.poststart("created").check()
+    assert shmmax(owner) == SHMMAX
+    verified = [record for record in owner.records() if record["event"] == "verified"]
+    assert [(r["container"]["id"], r["joiner"]["id"], r["enforced"]) for r in verified] == [
+        (owner.id, joiner.id, True)
+    ] * 2
+
+
+def test_a_joiner_that_is_late(start: Callable[..., Container], root: Path) -> None:
+    """A joiner without a rule that already runs with too much does not go on."""
+    owner = start()
+    owner_only(root, owner)
+    owner.create().check()
+    joiner = joining(start, owner)
+    joiner.create().check()
+    overrule(joiner)
+    assert joiner.poststart("running").code == 77
+    assert shmmax(owner) == SHMMAX
+
+
+BROKEN: dict[str, Callable[[Container], object]] = {
+    "config.json is a link": lambda joiner: (
+        (joiner.bundle / "config.json").rename(joiner.bundle / "real"),
+        (joiner.bundle / "config.json").symlink_to("real"),
+    ),
+    "config.json is gone": lambda joiner: (joiner.bundle / "config.json").unlink(),
+    "no policy": lambda joiner: (joiner.root / "var/lib/ipcwarden/policy.compiled").unlink(),
+    "refused": lambda joiner: joiner.configure(config("/proc/self/ns/ipc", sysctl={"kernel.shmmax": HUGE})),
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN)
+def test_a_joiner_that_fails(start: Callable[..., Container], spoil: Callable[[Container], object]) -> None:
+    """What crun wrote for a joiner that never starts is undone, whatever it fails by; the owner stays as it was."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax=HUGE)
+    spoil(joiner)
+    overrule(joiner)
+    assert joiner.create().code in (65, 77, 78)
+    assert shmmax(owner) == SHMMAX
+    assert len(owner.pins()) == len(owner.entries()) == 1
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["creating", "applied"])
+def test_a_joiner_whose_ledger_fails(start: Callable[..., Container], failing: int) -> None:
+    """Whichever of its writes to the ledger fails, the owner's limits are in force afterwards."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner)
+    overrule(joiner)
+    strace = [
+        "strace",
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"inject=rename,renameat,renameat2:error=ENOSPC:when={failing}",
+    ]
+    command = [*strace, PYTHON, "-I", "-S", str(HOOK), "--root", str(joiner.root), "createRuntime"]
+    result = run(*command, stdin=joiner.state("creating"))
+    assert result.code == 74
+    assert shmmax(owner) == SHMMAX
+
+
+MISLEADING = {
+    "LINUX for runc": '"LINUX":{"namespaces":[{"type":"ipc","path":"/proc/self/ns/ipc"}]}',
+    "linux twice": '"linux":{"namespaces":[{"type":"ipc"}]}',
+    "linux and a NUL for crun": '"linux\\u0000":{"namespaces":[{"type":"ipc","path":"/proc/self/ns/ipc"}]}',
+}
+
+
+@pytest.mark.parametrize("more", MISLEADING.values(), ids=MISLEADING)
+def test_a_config_that_misstates_its_namespaces(start: Callable[..., Container], more: str) -> None:
+    """What counts is the namespace that the process is in, whatever config.json says to whom."""
+    owner = start()
+    owner.create().check()
+    joiner = start(ipc=str(owner.namespace))
+    joiner.configure('{"linux":{"namespaces":[{"type":"ipc"}],"sysctl":{}},' + more + "}")
+    overrule(joiner)
+    joiner.create()
+    assert shmmax(owner) == SHMMAX
+
+
+def test_a_path_that_stands_twice(start: Callable[..., Container]) -> None:
+    """Members of a namespace's entry that runtimes read differently are refused."""
+    owner = start()
+    owner.create().check()
+    joiner = start(ipc=str(owner.namespace))
+    joiner.configure('{"linux":{"namespaces":[{"type":"ipc","path":"/proc/self/ns/ipc","path":""}]}}')
+    assert joiner.create().code == 65
+    assert shmmax(owner) == SHMMAX
+
+
+def test_a_new_process_in_the_same_namespace(start: Callable[..., Container]) -> None:
+    """A joiner whose poststop was lost is another life when it starts again: it is decided anew."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner)
+    joiner.create().check()
+    joiner.kill()
+    again = joining(start, owner, kernel__shmmax=HUGE)
+    again.id, again.bundle = joiner.id, joiner.bundle
+    again.configure(config(str(owner.namespace), sysctl={"kernel.shmmax": HUGE}))
+    assert again.create().code == 77
+    again.configure(config(str(owner.namespace)))
+    again.create().check()
+    assert len(owner.entries()) == 3
+
+
+def test_a_refusal_leaves_the_other_life_alone(start: Callable[..., Container]) -> None:
+    """A start that is refused under the id and bundle of a running container does not touch that one."""
+    one, other = start(), start()
+    other.id, other.bundle = one.id, one.bundle
+    one.create().check()
+    other.configure(config(sysctl={"kernel.shmmax": HUGE}))
+    assert other.create().code == 77
+    other.poststop().check()  # runc runs it after a refusal
+    assert len(one.pins()) == len(one.entries()) == 1
+    other.configure("{")
+    assert other.create().code == 65
+    other.poststop().check()
+    one.leave("--sem=1")
+    one.kill()
+    one.poststop().check()
+    assert one.records()[-1]["leftovers"]["sem"]["count"] == 1
+
+
+def test_poststart_is_about_its_own_process(start: Callable[..., Container], root: Path) -> None:
+    """Two lives under one id and bundle: each poststart puts right its own namespace."""
+    put_in_force(root, profile(on_violation="clamp"))
+    one, other = start(), start()
+    other.id, other.bundle = one.id, one.bundle
+    one.configure(config(sysctl={"kernel.shmmax": HUGE}))
+    one.create().check()
+    other.create().check()
+    overrule(one)
+    one.poststart("created").check()
+    assert shmmax(one) == str(1 << 30)
+
+
+def test_a_refused_joiner_of_somebodys_namespace(start: Callable[..., Container]) -> None:
+    """In a namespace that nobody governs only what the joiner's runtime wrote for it is taken back."""
+    stranger = start()
+    overrule(stranger, value="1048576")
+    joiner = joining(start, stranger, kernel__shmmax=HUGE)
+    assert joiner.create().code == 77
+    assert shmmax(stranger) == "1048576"  # runc has written nothing
+    overrule(joiner)
+    assert joiner.create().code == 77
+    assert shmmax(stranger) == SHMMAX  # crun had
+
+
+def test_a_hidden_request_is_taken_back(start: Callable[..., Container]) -> None:
+    """A second table, which only some runtimes obey, is refused; what the plain one had put in force goes."""
+    stranger = start()
+    joiner = start(ipc=str(stranger.namespace))
+    plain = '"linux":{"namespaces":[{"type":"ipc","path":"/x"}],"sysctl":{"kernel.msgmax":"777777"}}'
+    joiner.configure("{" + plain + ',"Linux":{"sysctl":{"kernel.shmmax":"5"}}}')
+    overrule(joiner, "kernel.msgmax", "777777")
+    assert joiner.create().code == 77
+    assert namespace.limits(stranger.namespace)["kernel.msgmax"] == str(KERNEL_DEFAULTS["kernel.msgmax"])
+
+
+@pytest.mark.parametrize("first", ["owner", "member"])
+def test_both_dead_before_the_first_poststop(start: Callable[..., Container], first: str) -> None:
+    """Of members that all are dead the last one's record has the leftovers, once; nothing is held by anybody."""
+    owner = start()
+    owner.create().check()
+    member = start(ipc=str(owner.namespace))
+    member.create().check()
+    owner.leave("--shm=1")
+    owner.kill()
+    member.kill()
+    for each in (owner, member) if first == "owner" else (member, owner):
+        each.poststop().check()
+    *_, present, leftovers = owner.records()
+    assert (present["present"]["shm"]["count"], "leftovers" in present) == (1, False)
+    assert (leftovers["leftovers"]["shm"]["count"], leftovers["namespace"]["destroyed"]) == (1, True)
+    assert {each["fate"] for each in leftovers["objects"]} == {"freed"}
+
+
+def test_two_created_at_once(start: Callable[..., Container]) -> None:
+    """Of two creations in one namespace one decides after the other: both end with the same limits in force."""
+    owner = start()
+    member = joining(start, owner, kernel__shmmax="1000000")
+    delay = ["strace", "-f", "-o", "/dev/null", "-e", "inject=move_mount:delay_enter=700000"]
+    command = [*delay, PYTHON, "-I", "-S", str(HOOK), "--root", str(owner.root), "createRuntime"]
+    slow = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    assert slow.stdin is not None
+    slow.stdin.write(owner.state("creating"))
+    slow.stdin.close()
+    while not owner.entries():
+        pass
+    fast = member.create()
+    assert slow.wait() == 0
+    assert fast.code == 77  # the owner's value differs from what it asks for
+    assert shmmax(owner) == SHMMAX
+
+
+def test_an_id_that_starts_with_a_dot(start: Callable[..., Container]) -> None:
+    """Its entry is one like every other: gc leaves the living alone, and finds the dead."""
+    container = start()
+    container.id = ".hidden"
+    container.create().check()
+    warden = [REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", container.root]
+    run(*warden, "gc").check()
+    assert len(container.pins()) == len(container.entries()) == 1
+    assert json.loads(run(*warden, "show", ".hidden", "--json").check().stdout)["container"]["id"] == ".hidden"
+    container.kill()
+    run(*warden, "gc").check()
+    assert container.pins() == container.entries() == []
+
+
+def test_rooms_go_with_their_last_member(start: Callable[..., Container]) -> None:
+    """Nothing is left of a namespace whose members have all stopped."""
+    owner = start()
+    owner.create().check()
+    member = start(ipc=str(owner.namespace))
+    member.create().check()
+    for each in (member, owner):
+        each.kill()
+        call("poststop", each.state("stopped"), each.root).check()
+    assert list((owner.root / "run" / "ipcwarden" / "namespaces").iterdir()) == []
