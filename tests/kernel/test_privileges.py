@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import namespace
-from support.bundle import FIRST_ID
+from support.bundle import FIRST_ID, PAYLOADS
 from support.sandbox import HOOK, PYTHON, put_in_force
-from support.shell import run, until
+from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_poststop(container: Container, missing: str) -> None:
     """To count another's queue of mode 0 it takes the stage's set, and no less."""
     container.create().check()
     pid = str(container.process.pid)
-    leave = [str(HOOK.parents[1] / "payload" / "leave"), "--mqueue=1", "--mode=0"]
+    leave = [str(PAYLOADS / "leave"), "--mqueue=1", "--mode=0"]
     run("nsenter", "-t", pid, "-i", "-S", "1000", "-G", "1000", *leave).check()
     container.kill()
     result = hook(container, "poststop", POSTSTOP - {missing})
@@ -148,7 +148,7 @@ print(*(line for line in open("/proc/self/status") if line.startswith(("Cap", "N
 
 def test_both_ways_of_dropping_agree() -> None:
     """The hook's own system calls leave what python-prctl leaves: same sets, same bounding set, no new privileges."""
-    hooks = str(HOOK.parents[2] / "hooks")
+    hooks = str(REPOSITORY / "hooks")
     import_prctl = "import prctl"
     subprocess.run([sys.executable, "-c", import_prctl], check=True)  # or the comparison would be with itself
     directly, with_prctl = (
@@ -168,7 +168,7 @@ def test_a_missing_or_broken_prctl_changes_nothing(tmp_path: Path, module: str) 
         (tmp_path / "prctl.py").write_text(module)
     else:
         (tmp_path / "prctl.py").write_text("raise ImportError('no prctl here')")
-    hooks = str(HOOK.parents[2] / "hooks")
+    hooks = str(REPOSITORY / "hooks")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + STATUS.format(path=hooks, way="drop_with_prctl")
     status = run(sys.executable, "-c", program).check().stdout
     assert "CapEff:\t0000000000280080" in status

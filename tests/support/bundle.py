@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from support.shell import REPOSITORY
+from support.shell import BUILT, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Unpack
 
 FIRST_ID = 100_000  # the host's id of a user namespace's root
-PAYLOADS = REPOSITORY / "build" / "payload"
+PAYLOADS = BUILT / "payload"
 UNPACKED = REPOSITORY / "build" / "engines"  # what `make setup` does not install on a machine that lacks it
 
 # No more than what Docker and podman give to a container's root.

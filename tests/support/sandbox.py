@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from support.bundle import FIRST_ID, PAYLOADS
-from support.shell import REPOSITORY, run, until
+from support.shell import BUILT, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from support.shell import Result
 
-HOOK = REPOSITORY / "build" / "hook" / "hook.py"
+HOOK = BUILT / "hook" / "hook.py"
 PYTHON = "/usr/bin/python3"
 MIB = 1 << 20
 

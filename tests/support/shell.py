@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# What `make` has built. Tests start it as other users, who may not be able to enter the checkout: in a machine of its own
+# (tests/support/machine) there is a copy that they can reach.
+BUILT = Path(os.environ.get("IPCWARDEN_LAB", REPOSITORY)) / "build"
 DEADLINE = 30.0
 
 
