@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from support.sandbox import call, put_in_force
 from support.shell import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.sandbox import Container
@@ -33,6 +35,17 @@ def test_is_silent_without_an_entry(container: Container) -> None:
     """A container that is not governed is none of its business."""
     container.poststart().check()
     assert container.records() == []
+
+
+def test_is_silent_when_the_container_has_ended(container: Container, start: Callable[..., Container]) -> None:
+    """Under crun it may come after the user's process: governed or not, that is no error."""
+    container.create().check()
+    stranger = start(ipc="host")
+    for each in (container, stranger):
+        each.process.kill()
+        os.waitid(os.P_PID, each.process.pid, os.WEXITED | os.WNOWAIT)
+        each.poststart("running").check()
+    assert [record["event"] for record in container.records()] == ["applied"]
 
 
 def test_puts_right_before_the_user_process(container: Container) -> None:

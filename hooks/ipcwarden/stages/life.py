@@ -47,6 +47,11 @@ def is_of(document: dict[str, Document], boot: str, pid: int) -> bool:
     return document.get("pid") == pid and is_living(document, boot)
 
 
+def was_of(document: dict[str, Document], boot: str, pid: int) -> bool:
+    """Tell whether an entry is about this process, which may have ended since: nobody else has its number then."""
+    return document.get("boot") == boot and document.get("pid") == pid and started(pid) in (0, document.get("started"))
+
+
 def lives(entries: int, key: str) -> Iterator[str]:
     """Give the keys of all lives of one container, the present one first: earlier ones were set aside."""
     yield key

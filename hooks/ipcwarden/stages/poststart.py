@@ -6,12 +6,12 @@ import posix
 
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.plan import exceeds
-from ipcwarden.errors import PolicyViolation
+from ipcwarden.errors import NamespaceError, PolicyViolation
 from ipcwarden.host.ledger import take
 from ipcwarden.host.namespace import join, open_pinned
-from ipcwarden.host.procfs import read_limits, write_limits
+from ipcwarden.host.procfs import read_limits, started, write_limits
 from ipcwarden.stages.company import protect
-from ipcwarden.stages.life import identity_of, is_of, limits_of, lives, texts, wanted_of
+from ipcwarden.stages.life import identity_of, limits_of, lives, texts, wanted_of, was_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,14 +38,18 @@ def poststart(site: Site, state: ContainerState) -> None:
         finally:
             entry.release()
     # Not governed, or only watched: what others in its namespace have in force is kept all the same.
-    protect(site, state)
+    try:
+        protect(site, state)
+    except NamespaceError:
+        if started(state.pid):
+            raise  # else it has ended already: crun runs this beside the user's process
 
 
 def _entry_of(site: Site, state: ContainerState) -> Entry | None:
     """Return the entry of this very process: two runtimes' roots may run one bundle under one id."""
     for key in lives(site.entries, entry_key(state.id, state.bundle)):
         entry = take(site.entries, key)
-        if entry is not None and entry.state == "applied" and is_of(entry.document, site.boot, state.pid):
+        if entry is not None and entry.state == "applied" and was_of(entry.document, site.boot, state.pid):
             return entry
         if entry is not None:
             entry.release()
