@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _numbers = count(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses a directory of its own, which it would leave
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest's `tmp_path` go away with the session; `--basetemp` names one that stays."""
+    if config.option.basetemp is None:
+        directory = tempfile.TemporaryDirectory(prefix="ipcwarden-pytest.", dir=os.environ.get("IPCWARDEN_LAB"))
+        config.option.basetemp = directory.name
+        config.add_cleanup(directory.cleanup)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What `make` has built. Tests start it as other users, who may not be able to enter the checkout: in a machine of its own
-# (tests/support/machine) there is a copy that they can reach.
+# What `make` has built. Tests start it as other users, who may not be able to enter the checkout: tests/support/machine
+# has put a copy where they can reach it.
 BUILT = Path(os.environ.get("IPCWARDEN_LAB", REPOSITORY)) / "build"
 DEADLINE = 30.0
 
