@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ipcwarden.core.plan import Limit, Plan, Violation, decide, exceeds, sentence
 from ipcwarden.core.policy import Memory, Profile
 from ipcwarden.core.spec import Request, parse_spec
-from ipcwarden.core.sysctls import KERNEL_DEFAULTS, NAMES, SEM_FIELDS
+from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS, NAMES, SEM_FIELDS, range_of
 from ipcwarden.errors import PolicyViolation
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "kernel.msgmax"
 KERNEL = KERNEL_DEFAULTS[NAME]  # 8192
+INT_MAX = 2147483647
 MEMORY = Memory(limit=1 << 30, host=8 << 30, page=4096)
 
 
@@ -70,7 +71,12 @@ def decided(profile: Profile, request: Request, in_force: dict[str, int] | None 
         ((None, None, None, 6), "7", 6, "bound", (None, 6, "bound")),
         ((None, 2, None, None), "1", 2, "bound", (2, None, "bound")),
         ((None, 2, None, None), "0", 2, "bound", (2, None, "bound")),
-        ((None, None, None, 6), "18446744073709551616", 6, "bound", (None, 6, "bound")),
+        # beyond what the kernel takes: what the policy gives without the request, and a violation with its range
+        ((None, None, None, 6), "18446744073709551616", 6, "bound", (0, INT_MAX, "bound")),
+        ((None, 2, 4, 6), "2147483648", 4, "default", (0, INT_MAX, "bound")),
+        ((None, 2, None, None), "2147483648", KERNEL, "kernel", (0, INT_MAX, "bound")),
+        ((4, None, None, None), "2147483648", 4, "set", (0, INT_MAX, "bound")),
+        ((None, 2, None, None), "2147483647", INT_MAX, "request", None),
         ((None, "kernel", None, None), "1", KERNEL, "bound", (KERNEL, None, "bound")),
         # per memory: 10 per GiB of the container's 1 GiB
         ((None, None, None, ("per_gib", 10)), "11", 10, "bound", (None, 10, "bound")),
@@ -98,6 +104,8 @@ def test_decides_by_the_rule(
         ("refuse", None, (), []),
         ("refuse", "5", (Limit(NAME, "5", KERNEL, "kernel"),), ["unlisted"]),
         ("refuse", str(KERNEL), (Limit(NAME, str(KERNEL), KERNEL, "kernel"),), ["unlisted"]),
+        ("allow", "2147483648", (), ["bound"]),
+        ("refuse", "2147483648", (), ["bound"]),
     ],
 )
 def test_decides_without_a_rule(unlisted: str, asked: str | None, limits: tuple[Limit, ...], kinds: list[str]) -> None:
@@ -127,6 +135,31 @@ def test_clamps_only_where_policy_says_so(
     assert plan.decision == decision
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", [None, (None, None, "kernel", None)])
+def test_refuses_what_the_kernel_would_refuse(name: str, rule: Bounds | None) -> None:
+    """A number beyond the kernel's own range is a violation of the container's, whether a rule names it or not."""
+    low, high = range_of(name)
+    (file,) = (file for file, names in FILES.items() if name in names)
+
+    def asked(number: int) -> Plan:
+        return decided(profile(rule, name), Request({file: str(number)}, {name: number}))
+
+    for number in (low, high):
+        assert asked(number) == Plan("accepted", (Limit(name, str(number), number, "request"),), ())
+    for number in (low - 1, high + 1):
+        limits = (Limit(name, str(number), KERNEL_DEFAULTS[name], "default"),) if rule else ()
+        assert asked(number) == Plan("refused", limits, (Violation(name, str(number), low, high, "bound"),))
+
+
+def test_clamps_what_the_kernel_would_refuse() -> None:
+    """Under clamp the container starts with what it would have got without asking."""
+    rules = profile((None, 2, 4, 6), "fs.mqueue.msg_max", on_violation="clamp")
+    plan = decided(rules, asking(fs__mqueue__msg_max="0"))
+    assert (plan.decision, plan.wanted()) == ("clamped", {"fs.mqueue.msg_max": 4})
+    assert sentence(plan.violations) == "fs.mqueue.msg_max=0 is outside what is allowed, 1 to 65536"
+
+
 def test_applies_the_default_where_the_request_is_malformed() -> None:
     """What nobody can read is no base of what is wanted, but the record tells it."""
     plan = decided(profile((None, None, 4, 6)), asking(kernel__msgmax="0x5"))
@@ -142,9 +175,9 @@ def test_refuses_the_malformed_without_a_rule() -> None:
 
 def test_refuses_a_second_spelling() -> None:
     """A table that only some runtimes obey is refused as it stands, whatever the profile does with violations."""
-    request = parse_spec(b'{"Linux":{"Sysctl":{"net.core.somaxconn":"5"}}}').request
-    plan = decided(profile((None, None, None, 6), on_violation="clamp"), request)
-    assert plan.decision == "refused"
+    request = parse_spec(b'{"Linux":{"Sysctl":{"net.core.somaxconn":"5","kernel.msgmax":"5"}}}').request
+    plan = decided(profile((None, None, 4, 6), on_violation="clamp"), request)
+    assert (plan.decision, plan.limits) == ("refused", (Limit(NAME, "5", 4, "default"),))
     assert [(each.name, each.kind) for each in plan.violations] == [("linux.sysctl", "malformed")]
     assert sentence(plan.violations) == (
         "linux.sysctl stands there twice or as 'Linux.Sysctl', which runtimes read differently"
@@ -240,7 +273,7 @@ def test_changes_nothing_that_others_live_with(
     assert plan.violations == ((Violation(NAME, *violation),) if violation else ())
 
 
-AMOUNTS = st.integers(0, 2**64 - 1)
+AMOUNTS = st.integers(0, 2**64 - 1) | st.integers(0, 2 * INT_MAX)
 REQUESTS = st.none() | AMOUNTS
 
 
@@ -266,14 +299,15 @@ def bounds_in_order(draw: st.DrawFn) -> Bounds:
 
 @given(bounds_in_order(), REQUESTS)
 def test_wants_what_is_allowed_and_nearest_to_the_request(bounds: Bounds, asked: int | None) -> None:
-    """What is wanted lies within the bounds, and is the request itself wherever that does."""
+    """What is wanted lies within the bounds, and is the request itself wherever that does and the kernel takes it."""
     plan = decided(profile(bounds), asking(**({} if asked is None else {"kernel__msgmax": str(asked)})))
     (limit,) = plan.limits
     _, least, default, most = (None if bound is None else int(bound) for bound in bounds)  # type: ignore[arg-type]
     low, high = 0 if least is None else least, 2**64 if most is None else most
-    base = asked if asked is not None else KERNEL if default is None else default
+    without = KERNEL if default is None else default
+    base = asked if asked is not None and asked <= INT_MAX else without
     assert limit.wanted == sorted([low, base, high])[1]
-    assert (plan.decision == "refused") is (asked is not None and not low <= asked <= high)
+    assert (plan.decision == "refused") is (asked is not None and not low <= asked <= min(high, INT_MAX))
 
 
 @given(bounds_in_order() | st.none(), REQUESTS, REQUESTS, st.sampled_from(["refuse", "clamp"]), st.booleans())

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from ipcwarden.core.digests import digest_of, entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.policy import Memory, Policy, Profile, Rule, glob_matches, holds, match, pack, resolve, unpack
-from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS, NAMES, canonical, numbers, path_of, range_of, spelled
+from ipcwarden.core.sysctls import (
+    FILES,
+    KERNEL_DEFAULTS,
+    NAMES,
+    as_kernel_reads,
+    canonical,
+    numbers,
+    path_of,
+    range_of,
+    spelled,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,6 +216,15 @@ def test_an_entry_is_named_for_its_container_and_bundle() -> None:
     assert entry_key("c", "/\udcff") != entry_key("c", "/\udcfe")
 
 
+@pytest.mark.parametrize("container", [".", "..", ".c", ".json", "." * 1000])
+def test_no_entry_looks_like_a_draft(container: str) -> None:
+    """A file whose name starts with a dot is a draft, which gc removes; no id makes one, nor another id's entry."""
+    key = entry_key(container, "/b")
+    assert key.startswith(f"_{container[1:64]}-")
+    assert len(key) == min(len(container), 64) + 17
+    assert key != entry_key(f"_{container[1:]}", "/b")
+
+
 def test_names_are_what_the_files_hold() -> None:
     """Thirteen files, sixteen limits, each with a default in its range."""
     assert len(FILES) == 13
@@ -278,3 +297,43 @@ def test_what_is_written_reads_as_it_was() -> None:
     for name, fields in FILES.items():
         limits = {field: at for at, field in enumerate(fields)}
         assert numbers(name, spelled(name, limits)) == tuple(limits.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("5", 5),
+        ("18446744073709551615", 18446744073709551615),
+        ("010", 8),
+        ("00", 0),
+        ("0777", 511),
+        ("0x10", 16),
+        ("0X1f", 31),
+        (" 5", 5),
+        ("\t5\n", 5),
+        (" 0x10 ", 16),
+        ("", None),
+        (" ", None),
+        ("08", None),
+        ("0x", None),
+        ("0b1", None),
+        ("5K", None),
+        ("5,6", None),
+        ("1e3", None),
+        ("\u0665", None),
+        ("\uff15", None),
+        ("1" * 25, None),
+    ],
+)
+def test_reads_as_the_kernel_does(text: str, number: int | None) -> None:
+    """What the kernel makes of a request that nobody else would read so: a leading 0 is octal, 0x is hex."""
+    assert as_kernel_reads(text) == number
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_reads_as_the_kernel_does_in_every_base(number: int) -> None:
+    """One number in its three spellings."""
+    assert {as_kernel_reads(text) for text in (f"{number}", f"0{number:o}", f"0x{number:x}", f"0X{number:X}")} == {
+        number
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from ipcwarden.core.spec import Request, parse_spec
 from ipcwarden.core.sysctls import FILES
 from ipcwarden.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TABLE = "linux.sysctl"
 SEM = ("kernel.sem.semmsl", "kernel.sem.semmns", "kernel.sem.semopm", "kernel.sem.semmni")
@@ -233,7 +237,8 @@ def test_lists_everything_malformed() -> None:
         "kernel.sem.semmni",
         "kernel.Shmmax",
         "KERNEL.SHMMAX",
-        "kernel.shmmax\0",
+        "\0kernel.shmmax",
+        "kernel\0.shmmax",
         "kernel.shmmax ",
         "kernel\\shmmax",
         "shmmax",
@@ -247,6 +252,18 @@ def test_leaves_other_names_alone(key: str, content: object) -> None:
     assert asking((key, content)) == Request({}, {})
 
 
+@pytest.mark.parametrize("key", ["kernel.shmmax\0", "kernel.shmmax\0x", "kernel/shmmax\0.y", "kernel.shmmax.\0\0"])
+def test_ends_a_key_at_its_first_nul(key: str) -> None:
+    """For crun, which is C, such a key is the name itself: it is malformed under it, not somebody else's."""
+    assert asking((key, "5")) == Request({"kernel.shmmax": "5"}, {}, (("kernel.shmmax", "5"),))
+
+
+@pytest.mark.parametrize("keys", [("kernel.shmmax", "kernel.shmmax\0"), ("kernel.shmmax\0", "kernel.shmmax")])
+def test_lets_no_plain_key_hide_one_with_a_nul(keys: tuple[str, str]) -> None:
+    """Whatever stands first: readers differ on which one counts."""
+    assert asking(*((key, "5") for key in keys)) == Request({"kernel.shmmax": "5"}, {}, (("kernel.shmmax", "5"),))
+
+
 @pytest.mark.parametrize(
     ("top", "key"),
     [
@@ -258,43 +275,116 @@ def test_leaves_other_names_alone(key: str, content: object) -> None:
         ("linux", "\u017fysctl"),
         ("linux", "sy\u017fctl"),
         ("Linux", "\u017fY\u017fCTL"),
+        ("linux\0", "sysctl"),
+        ("linux", "sysctl\0x"),
+        ("Linux\0", "Sysctl\0"),
     ],
 )
-def test_doubts_other_letter_cases(top: str, key: str) -> None:
-    """Runc obeys any letter case and Unicode's folds, crun none of them: such a table is malformed as a whole."""
-    expected = Request({}, {}, ((TABLE, f"{top}.{key}"),))
+def test_doubts_other_spellings(top: str, key: str) -> None:
+    """Runc obeys any letter case and Unicode's folds, crun what ends in NUL: such a table is malformed as a whole.
+
+    What it asks for is known all the same: crun may have written it.
+    """
+    expected = Request({"kernel.shmmax": "5"}, {}, ((TABLE, f"{top}.{key}"),))
     assert request_of({top: {key: {"kernel.shmmax": "5"}}}) == expected
 
 
-def test_doubts_a_second_table_beside_the_plain_one() -> None:
-    """The plain table does not count where another one may."""
-    found = request_of({"linux": {"sysctl": {"kernel.shmmax": "5"}}, "Linux": {"sysctl": {}}})
-    assert found == Request({}, {}, ((TABLE, "Linux.sysctl"),))
-
-
 @pytest.mark.parametrize(
-    "text",
+    ("document", "malformed"),
     [
-        '{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":{"kernel.shmmax":"5"}}}',
-        '{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{"sysctl":{}}}',
+        # the plain table does not count where another one may
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"Linux":{"sysctl":{}}}', "linux.sysctl"),
+        ('{"Linux":{"sysctl":{}},"linux":{"sysctl":{"kernel.shmmax":"5"}}}', "Linux.sysctl"),
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"Linux":{}}', "linux.sysctl"),
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux\\u0000":7}', "linux.sysctl"),
+        # written twice: some readers merge, some take the first, some the last
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":{"kernel.shmmax":"5"}}}', "linux.sysctl"),
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{"sysctl":{}}}', "linux.sysctl"),
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{}}', "linux.sysctl"),
+        ('{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":null}', "linux.sysctl"),
+        ('{"linux":{},"linux":{"sysctl":{"kernel.shmmax":"5"}}}', "linux.sysctl"),
     ],
 )
-def test_doubts_a_table_that_stands_twice(text: str) -> None:
-    """One table written twice is malformed: some readers merge, some take the last."""
-    assert request_of(text) == Request({}, {}, ((TABLE, TABLE),))
+def test_doubts_a_second_table(document: str, malformed: str) -> None:
+    """A table that may be another one to another reader is malformed as a whole, and no number of it counts."""
+    assert request_of(document) == Request({"kernel.shmmax": "5"}, {}, ((TABLE, malformed),))
 
 
+def test_knows_all_that_doubtful_tables_ask_for() -> None:
+    """Whatever stands in any of them may be what a runtime has written."""
+    found = request_of(
+        '{"linux":{"sysctl":{"kernel.shmmax":"5","kernel/msgmni":"0x7"},"sysctl":{"kernel.shmmax":"6"}},'
+        '"Linux":{"sysctl":{"kernel.msgmax":"8"}}}'
+    )
+    assert found.raw == {"kernel.shmmax": "6", "kernel.msgmni": "0x7", "kernel.msgmax": "8"}
+    assert found.numbers == {}
+    assert dict(found.malformed) == {TABLE: "linux.sysctl", "kernel.shmmax": "5 and 6", "kernel.msgmni": "0x7"}
+
+
+def test_takes_a_table_and_a_null_for_one() -> None:
+    """A null is no table."""
+    found = request_of('{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":null}}')
+    assert found == Request({"kernel.shmmax": "5"}, {"kernel.shmmax": 5})
+
+
+# A document with room for the members of one section, and what the member may hold.
+MEMBERS = {
+    "linux.namespaces": ('{"linux":{%s}}', "[]"),
+    "linux.namespaces.type": ('{"linux":{"namespaces":[{"path":"",%s}]}}', '"ipc"'),
+    "linux.namespaces.path": ('{"linux":{"namespaces":[{"type":"pid",%s}]}}', '"/x"'),
+    "linux.resources": ('{"linux":{%s}}', "{}"),
+    "linux.resources.memory": ('{"linux":{"resources":{%s}}}', "{}"),
+    "linux.resources.memory.limit": ('{"linux":{"resources":{"memory":{%s}}}}', "1"),
+    "process": ("{%s}", "{}"),
+    "process.capabilities": ('{"process":{%s}}', "{}"),
+    "process.capabilities.bounding": ('{"process":{"capabilities":{%s}}}', '["CAP_SYS_ADMIN"]'),
+}
+
+
+def spelled_as(member: str, *keys: str, contents: str | None = None) -> bytes:
+    """Return a config.json that has a member under these keys."""
+    template, content = MEMBERS[member]
+    pairs = ",".join(f"{json.dumps(key)}:{contents or content}" for key in keys)
+    more = ',"type":"ipc"' if member == "linux.namespaces.type" and "type" not in keys else ""
+    return (template % (pairs + more)).encode()
+
+
+@pytest.mark.parametrize("contents", [None, "null"])
 @pytest.mark.parametrize(
-    "text",
+    "spellings",
     [
-        '{"linux":{"sysctl":{"kernel.shmmax":"5"}},"linux":{}}',
-        '{"linux":{},"linux":{"sysctl":{"kernel.shmmax":"5"}}}',
-        '{"linux":{"sysctl":{"kernel.shmmax":"5"},"sysctl":null}}',
+        lambda name: (name, name),
+        lambda name: (name.upper(),),
+        lambda name: (name, name.capitalize()),
+        lambda name: (name.title(), name),
+        lambda name: (f"{name}\0",),
+        lambda name: (name, f"{name}\0x"),
+        lambda name: (f"{name.upper()}\0",),
+        lambda name: (name.replace("s", "\u017f").replace("i", "I"),),
     ],
+    ids=["twice", "upper", "beside", "before", "nul", "nul-beside", "upper-nul", "fold"],
 )
-def test_finds_the_only_table_in_sections_that_stand_twice(text: str) -> None:
-    """A table counts, wherever it stands: a runtime may have merged what stands twice."""
-    assert request_of(text) == Request({"kernel.shmmax": "5"}, {"kernel.shmmax": 5})
+@pytest.mark.parametrize("member", MEMBERS)
+def test_refuses_a_member_that_runtimes_read_differently(
+    member: str, spellings: Callable[[str], tuple[str, ...]], contents: str | None
+) -> None:
+    """What says whose namespace it is, how large or how mighty the container is, must be the same to every reader."""
+    keys = spellings(member.rpartition(".")[2])
+    if keys == (member.rpartition(".")[2],):
+        keys *= 2  # a name without a letter that folds
+    with pytest.raises(StateError, match=r"which runtimes read differently$") as refusal:
+        parse_spec(spelled_as(member, *keys, contents=contents))
+    assert f"it has {member} as " in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_takes_a_member_in_its_one_spelling(member: str) -> None:
+    """The plain key is fine, and so are keys that no runtime takes for it."""
+    name = member.rpartition(".")[2]
+    others = (f"{name}x", f"x{name.upper()}", f"\0{name}", f"{name} ", name.replace("i", "\u0131") + "\u0131")
+    plain = parse_spec(spelled_as(member, name))
+    assert parse_spec(spelled_as(member, name, *others)) == plain
 
 
 @pytest.mark.parametrize(
@@ -412,9 +502,12 @@ CAPABLE = {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"]}}
         (CAPABLE, {}, True),
         (CAPABLE, {"maskedPaths": [], "readonlyPaths": None}, True),
         (CAPABLE, None, True),
-        (CAPABLE, {"maskedPaths": ["/proc/kcore"]}, False),
-        (CAPABLE, {"readonlyPaths": ["/proc/sys"]}, False),
-        (CAPABLE, {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}, False),
+        # shields can be imitated: a mask over nothing, a filter that allows all
+        (CAPABLE, {"maskedPaths": ["/proc/kcore"]}, True),
+        (CAPABLE, {"readonlyPaths": ["/nothing"]}, True),
+        (CAPABLE, {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, True),
+        ({"capabilities": {"bounding": []}}, {"maskedPaths": [], "readonlyPaths": []}, False),
+        ({"capabilities": {"bounding": ["cap_sys_admin", "SYS_ADMIN"]}}, {}, False),
         ({"capabilities": {"bounding": ["CAP_CHOWN"]}}, {}, False),
         ({"capabilities": {"effective": ["CAP_SYS_ADMIN"]}}, {}, False),
         ({"capabilities": {"bounding": "CAP_SYS_ADMIN"}}, {}, False),
@@ -424,7 +517,7 @@ CAPABLE = {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"]}}
     ],
 )
 def test_tells_a_privileged_container(process: object, linux: object, expected: bool) -> None:
-    """Privileged is CAP_SYS_ADMIN with nothing masked, read-only or filtered."""
+    """Privileged is CAP_SYS_ADMIN in the bounding set, whatever else is masked, read-only or filtered."""
     assert parse_spec(json.dumps({"process": process, "linux": linux}).encode()).privileged is expected
 
 
@@ -436,13 +529,18 @@ def test_tells_a_privileged_container(process: object, linux: object, expected: 
         ("{}", "it is not an object"),
         ({"linux": []}, "its 'linux' is not an object"),
         ({"linux": "x"}, "its 'linux' is not an object"),
+        ({"linux": ""}, "its 'linux' is not an object"),
+        ({"linux": 0}, "its 'linux' is not an object"),
+        ({"linux": False}, "its 'linux' is not an object"),
         ({"linux": {"sysctl": []}}, "its 'linux.sysctl' is not an object"),
         ({"linux": {"sysctl": "kernel.shmmax=5"}}, "its 'linux.sysctl' is not an object"),
         ({"linux": {"sysctl": False}}, "its 'linux.sysctl' is not an object"),
-        ({"linux": {"resources": 5}}, "its 'resources' is not an object"),
-        ({"linux": {"resources": {"memory": []}}}, "its 'memory' is not an object"),
+        ({"Linux": {"sysctl": []}}, "its 'linux.sysctl' is not an object"),
+        ({"linux": {"resources": 5}}, "its 'linux.resources' is not an object"),
+        ({"linux": {"resources": {"memory": []}}}, "its 'linux.resources.memory' is not an object"),
         ({"process": []}, "its 'process' is not an object"),
-        ({"process": {"capabilities": []}}, "its 'capabilities' is not an object"),
+        ({"process": False}, "its 'process' is not an object"),
+        ({"process": {"capabilities": []}}, "its 'process.capabilities' is not an object"),
     ],
 )
 def test_refuses_a_section_of_another_type(document: object, reason: str) -> None:
@@ -458,7 +556,7 @@ def test_refuses_what_is_no_document(data: bytes) -> None:
     assert str(refusal.value).isprintable()
 
 
-KEYS = "linux Linux sysctl Sysctl kernel.shmmax kernel/shmmax namespaces type path resources memory limit process"
+KEYS = "linux Linux sysctl Sysctl kernel.shmmax kernel/shmmax namespaces type Type path resources memory limit process"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 9) | st.sampled_from(["ipc", "user", "/x", "5", "0x5", ""]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=3),
