@@ -10,6 +10,8 @@ from support import namespace
 from support.podman import IMAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from support.engine import Engine, Running
     from support.warden import Warden
 
@@ -44,6 +46,7 @@ LEAVE = [
     *("--sem=3", "--sem-size=4", "--msg=1", "--msg-count=2", "--mqueue=2", "--wait"),
 ]
 MADE = {"shm": 2, "sem": 3, "msg": 1, "mqueue": 2}
+KINDS = ("shm", "sem", "msg")
 
 
 def govern(engine: Engine, warden: Warden, on_violation: str = "refuse", host_ipc: str = "audit") -> None:
@@ -66,6 +69,11 @@ def events(warden: Warden, container: str) -> list[str]:
 def counts(totals: dict[str, Any]) -> dict[str, int]:
     """Reduce a record's totals to their counts."""
     return {kind: total["count"] for kind, total in totals.items()}
+
+
+def narrowed(found: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Keep of an object what somebody else tells of it."""
+    return {name: found[name] for name in names}
 
 
 def leaving(engine: Engine, **options: Any) -> Running:
@@ -107,15 +115,17 @@ def test_leftovers_are_what_others_list(engine: Engine, warden: Warden, userns: 
     [pin] = warden.pins()
     if not engine.stop_tears_down:
         running.stop()  # now nothing lives in it, and only the pin leads there
-    told = {kind: namespace.objects(pin, kind) for kind in ("shm", "sem", "msg")}
+    told = {kind: (namespace.told_by_lsipc(pin, kind), namespace.told_by_ipcs(pin, kind)) for kind in KINDS}
     assert namespace.counts(pin) == MADE
     running.remove()
     [record] = warden.audit(container=running.id, event="teardown")
     assert counts(record["leftovers"]) == MADE
     assert record["namespace"]["destroyed"] is True
-    for kind, rows in told.items():
-        audited = {(o["key"], str(o["id"])) for o in record["objects"] if o["kind"] == kind}
-        assert audited == {(row["key"], row["id"]) for row in rows}
+    for kind, listings in told.items():
+        audited = {each["id"]: each for each in record["objects"] if each["kind"] == kind}
+        for listing in listings:
+            assert len(listing) == MADE[kind]
+            assert listing == {number: narrowed(audited[number], listing[number]) for number in listing}
     assert {o["fate"] for o in record["objects"]} == {"freed"}
     assert record["leftovers"]["shm"] == {"count": 2, "bytes": 16384, "claimed": 204800}
     assert warden.pins() == warden.ledger() == []
