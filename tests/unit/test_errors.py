@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcwarden import errors
-from ipcwarden.errors import WardenError, printable, why
+from ipcwarden.errors import ApplyError, WardenError, printable, why
 
 CODES = {
     "WardenError": (70, "internal", True),
@@ -68,6 +68,12 @@ def test_is_one_line(message: str, hint: str) -> None:
 def test_puts_the_hint_last() -> None:
     """What to do stands in parentheses behind what went wrong."""
     assert str(WardenError("cannot go", "stay\n")) == "cannot go (stay\\n)"
+
+
+def test_names_the_file_that_the_kernel_refused() -> None:
+    """Beside the sentence, so that a container that asked for it can be told from the host."""
+    error = ApplyError("cannot set", "hint", "kernel.sem")
+    assert (error.file, str(error), ApplyError("cannot set").file) == ("kernel.sem", "cannot set (hint)", "")
 
 
 def test_says_nothing_where_there_is_no_hint() -> None:

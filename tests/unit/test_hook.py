@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from os import getpid
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipcwarden import errors, hook
-from ipcwarden.core.policy import Policy, pack
+from ipcwarden.core.policy import Policy, Profile, Rule, pack
+from ipcwarden.core.spec import MAX_SPEC_BYTES
 from ipcwarden.core.state import MAX_STATE_BYTES
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import UsageError, WardenError
 from ipcwarden.hook import Options, parse_arguments
+from ipcwarden.registration.entry import SECONDS
 from support.imports import INTERPRETER
 from support.shell import Result, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 STAGES = ["prestart", "createRuntime", "poststart", "poststop"]
@@ -44,14 +49,16 @@ class Host:
         """The registered command, without its arguments."""
         return [INTERPRETER, "-I", "-S", self.built / "hook.py"]
 
-    def put_in_force(self, mode: str = "enforcing") -> None:
-        """Put a policy without rules in force."""
+    def put_in_force(self, mode: str = "enforcing", rules: Iterable[str] = ()) -> None:
+        """Put a policy in force: its own mode, and that of each of its rules, which match nothing."""
         directory = self.root / "var/lib/ipcwarden"
         directory.mkdir(parents=True)
         for each in (directory, *directory.parents[:2]):
             each.chmod(0o755)
         file = directory / "policy.compiled"
-        file.write_bytes(pack(Policy(mode, "any", KERNEL_DEFAULTS, (), ())))
+        never = (("name", ("nobody at all",)),)
+        content = tuple(Rule(f"rule {each}", never, 0, each) for each in rules)
+        file.write_bytes(pack(Policy(mode, "any", KERNEL_DEFAULTS, content, (Profile("p", {}),))))
         file.chmod(0o644)
 
     def records(self) -> list[dict[str, Any]]:
@@ -66,6 +73,11 @@ def host(built: Path, tmp_path: Path) -> Host:
     root = tmp_path / "root"
     root.mkdir(mode=0o755)
     return Host(built, root)
+
+
+def state_of(bundle: Path) -> str:
+    """Return the state of a container that is this process."""
+    return json.dumps({"id": "c", "bundle": str(bundle), "status": "creating", "pid": getpid()})
 
 
 @pytest.mark.parametrize(
@@ -239,6 +251,26 @@ def test_refuses_nothing_in_permissive_mode(host: Host, mode: str, code: int, st
     assert [(each["event"], each["reason"], each["mode"]) for each in host.records()] == [("error", "state", mode)]
 
 
+@pytest.mark.parametrize(
+    ("mode", "rules", "code"),
+    [
+        ("permissive", ["permissive"], 0),
+        ("enforcing", ["permissive", "permissive"], 0),
+        ("permissive", ["permissive", "enforcing"], 65),
+        ("permissive", ["enforcing"], 65),
+        ("enforcing", ["enforcing", "permissive"], 65),
+    ],
+)
+@pytest.mark.parametrize("stage", STARTING)
+def test_is_lenient_before_the_rule_is_known_where_every_rule_is(
+    host: Host, mode: str, rules: list[str], code: int, stage: str
+) -> None:
+    """Whoever spoils their own documents gains nothing: it might have been an enforcing rule that matches."""
+    host.put_in_force(mode, rules)
+    assert host(stage, stdin=TORN).code == code
+    assert [each["mode"] for each in host.records()] == ["enforcing" if code else "permissive"]
+
+
 def test_tells_errors_after_the_end_in_permissive_mode_too(host: Host) -> None:
     """Only starting depends on the mode."""
     host.put_in_force("permissive")
@@ -308,34 +340,100 @@ def test_leaves_a_container_without_a_rule_alone(host: Host, tmp_path: Path) -> 
     """Where no rule matches, the container starts, and one record says that nothing was done."""
     host.put_in_force()
     (tmp_path / "config.json").write_text("{}")
-    state = {"id": "c", "bundle": str(tmp_path), "status": "creating", "pid": getpid()}
-    done = host("createRuntime", stdin=json.dumps(state))
+    done = host("createRuntime", stdin=state_of(tmp_path))
     assert (done.code, done.stdout, done.stderr) == (0, "", "")
     (record,) = host.records()
     assert (record["event"], record["reason"], record["decision"]) == ("skipped", "no-rule", "none")
     assert list((host.root / "run").rglob("*.json")) == []
 
 
+@pytest.mark.parametrize(("size", "code"), [(MAX_SPEC_BYTES, 0), (MAX_SPEC_BYTES + 1, 65)])
+def test_reads_no_config_that_is_too_large(host: Host, tmp_path: Path, size: int, code: int) -> None:
+    """Two MiB is two hundred times an honest one; what is larger is refused, even with --on-error allow."""
+    assert MAX_SPEC_BYTES == 2 << 20
+    host.put_in_force()
+    (tmp_path / "config.json").write_bytes(b"{}".rjust(size))
+    done = host("--on-error", "allow", "createRuntime", stdin=state_of(tmp_path))
+    assert (done.code, "is larger than 2097152 bytes" in done.stderr) == (code, bool(code))
+
+
+def test_refuses_a_config_that_keeps_it_busy(host: Host, tmp_path: Path) -> None:
+    """A deadline that passes while config.json is read is the container's doing: no --on-error lets it start."""
+    host.put_in_force()
+    program = f"""
+import posix, sys, time
+sys.path.insert(0, {str(host.built)!r})
+import _ipcwarden_hook as hook
+hook.STAGES["createRuntime"] = hook.Stage(hook.STAGES["createRuntime"].capabilities, 0.1)
+hook.open_case = lambda *_: time.sleep(60)
+posix._exit(hook.main(["--root", {str(host.root)!r}, "--on-error", "allow", "createRuntime"]))
+"""
+    done = run(INTERPRETER, "-I", "-S", "-c", program, stdin=state_of(tmp_path))
+    assert (done.code, done.stderr) == (
+        65,
+        f"ipcwarden: createRuntime: cannot read '{tmp_path}/config.json' in time: it is too large or too tangled\n",
+    )
+    assert [(each["event"], each["reason"]) for each in host.records()] == [("error", "state")]
+
+
+def waiting(host: Host) -> list[dict[str, Any]]:
+    """Return the records that wait in the ledger."""
+    entries = (json.loads(file.read_text()) for file in (host.root / "run/ipcwarden/containers").glob("*.json"))
+    return [json.loads(line) for entry in entries for line in entry["undelivered"]]
+
+
 def test_keeps_the_record_where_the_log_cannot_be_written(host: Host) -> None:
-    """A log that cannot be written changes no exit code, and the record waits in the ledger."""
+    """A log that cannot be written changes neither exit code nor line, and the record waits in the ledger."""
     host.put_in_force()
     (host.root / "var/log").touch()
     done = host("prestart", stdin=TORN)
-    assert done.code == 65
+    assert (done.code, done.stderr.count("\n"), "prestart: cannot read the state" in done.stderr) == (65, 1, True)
+    assert [each["reason"] for each in waiting(host)] == ["state"]
+
+
+def test_says_where_the_record_of_a_success_is(host: Host, tmp_path: Path) -> None:
+    """Where nothing else is said, a log that cannot be written is."""
+    host.put_in_force()
+    (host.root / "var/log").touch()
+    (tmp_path / "config.json").write_text("{}")
+    done = host("createRuntime", stdin=state_of(tmp_path))
+    assert (done.code, done.stderr.count("\n")) == (0, 1)
     assert "the record waits in the ledger, ipcwarden gc delivers it" in done.stderr
-    (entry,) = (host.root / "run/ipcwarden/containers").glob("*.json")
-    (line,) = json.loads(entry.read_text())["undelivered"]
-    assert json.loads(line)["reason"] == "state"
+    assert [each["event"] for each in waiting(host)] == ["skipped"]
 
 
-def test_tells_the_first_error_where_nothing_can_be_written(host: Host) -> None:
-    """Where neither log nor ledger can be written, the exit code is that of what went wrong first."""
+@pytest.mark.parametrize(
+    "locked",
+    [
+        "skipped",
+        pytest.param("error", marks=pytest.mark.xfail(reason="hook._LAST_WORDS is no longer than journal._PATIENCE")),
+    ],
+)
+def test_waits_for_nobody_who_keeps_the_log(host: Host, tmp_path: Path, locked: str) -> None:
+    """A log whose lock never comes free keeps no container waiting: the record goes to the ledger."""
+    host.put_in_force()
+    (tmp_path / "config.json").write_text("{}")
+    log = host.root / "var/log/ipcwarden/audit.jsonl"
+    log.parent.mkdir(parents=True)
+    with log.open("w") as held:
+        log.chmod(0o600)
+        flock(held, LOCK_EX)
+        began = monotonic()
+        done = host("createRuntime", stdin=TORN if locked == "error" else state_of(tmp_path))
+        took = monotonic() - began
+    assert (done.code, done.stderr.count("\n")) == (65 if locked == "error" else 0, 1)
+    assert 1.5 < took < 5
+    assert [each["event"] for each in waiting(host)] == [locked]
+    assert host.records() == []
+
+
+def test_tells_the_first_error_alone_where_nothing_can_be_written(host: Host) -> None:
+    """Where neither log nor ledger can be written, line and exit code are those of what went wrong first."""
     host.put_in_force()
     (host.root / "var/log").touch()
     (host.root / "run").touch()
     done = host("prestart", stdin=TORN)
-    first, second = done.stderr.splitlines()
-    assert (done.code, "cannot read the state" in first, "/run" in second) == (65, True, True)
+    assert (done.code, done.stderr.count("\n"), "prestart: cannot read the state" in done.stderr) == (65, 1, True)
 
 
 def test_ends_before_the_runtime_would_end_it(host: Host) -> None:
@@ -354,9 +452,12 @@ posix._exit(hook.main(["--root", {str(host.root)!r}, "poststart"]))
     assert [each["reason"] for each in host.records()] == ["deadline"]
 
 
-@pytest.mark.parametrize(
-    ("stage", "timeout"), [("prestart", 10), ("createRuntime", 10), ("poststart", 5), ("poststop", 30)]
-)
-def test_has_less_time_than_it_is_given(stage: str, timeout: int) -> None:
-    """Each stage's own deadline lies below the timeout that it is registered with."""
-    assert 0 < hook.STAGES[stage].seconds < timeout
+@pytest.mark.parametrize("stage", STAGES)
+def test_has_less_time_than_it_is_given(stage: str) -> None:
+    """Each stage has a deadline of its own, below the timeout that it is registered with, if it is with one."""
+    assert 0 < hook.STAGES[stage].seconds < SECONDS.get(stage, 5)
+
+
+def test_is_ended_by_the_runtime_at_every_stage_but_poststart() -> None:
+    """Without a timeout of the runtime's, our own deadline is the only one."""
+    assert set(STAGES) - SECONDS.keys() == {"poststart"}
