@@ -11,6 +11,7 @@ from support.bundle import make_rootfs
 from support.engine import BareEngine, Engine, PodmanEngine
 from support.podman import Podman
 from support.runtime import Crun, Runc
+from support.schema import LOGS, validate_log
 from support.warden import Warden
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ def cgroup(lab: Path) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left(nothing_is_left: None) -> None:
     """No test leaves anything."""
+
+
+@pytest.fixture(autouse=True)
+def _records_are_valid(scratch: Path) -> Iterator[None]:
+    """Hold every record that a test has caused to its schema, once the test's engine has ended."""
+    yield
+    for logs in scratch.glob(f"*/{LOGS}"):
+        assert validate_log(logs.parents[2])
 
 
 @pytest.fixture(scope="session")

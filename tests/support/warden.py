@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-
-from support.shell import REPOSITORY, run
+from support.schema import validate
+from support.shell import run
 
 if TYPE_CHECKING:
     from support.shell import Result
-
-_SCHEMA = REPOSITORY / "schemas" / "audit-v1.schema.json"
 
 
 class Warden:
@@ -53,17 +50,19 @@ class Warden:
         lines = self("audit", "--json", *filters).check().stdout.splitlines()
         records: list[dict[str, Any]] = [json.loads(line) for line in lines]
         for record in records:
-            _validate(record)
+            validate(record, "audit-v1")
         return records
 
     def explain(self, bundle: Path) -> dict[str, Any]:
         """Ask what would be decided for a bundle."""
         explained: dict[str, Any] = json.loads(self("explain", "--bundle", bundle, "--json").check().stdout)
+        validate(explained, "explain-v1")
         return explained
 
     def show(self, container: str) -> dict[str, Any]:
         """Ask for what is known about a container."""
         shown: dict[str, Any] = json.loads(self("show", container, "--json").check().stdout)
+        validate(shown, "show-v1")
         return shown
 
     def gc(self) -> Result:
@@ -81,8 +80,3 @@ class Warden:
 
 def _list(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
-
-
-def _validate(record: dict[str, Any]) -> None:
-    if _SCHEMA.exists():
-        Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).validate(record)
