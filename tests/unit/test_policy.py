@@ -324,6 +324,10 @@ def test_what_is_written_reads_as_it_was() -> None:
         ("\u0665", None),
         ("\uff15", None),
         ("1" * 25, None),
+        *(
+            pytest.param(text, None, marks=pytest.mark.xfail(reason="int() takes more"))
+            for text in ("0o17", "1_0", "+5")
+        ),
     ],
 )
 def test_reads_as_the_kernel_does(text: str, number: int | None) -> None:

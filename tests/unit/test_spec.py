@@ -310,6 +310,25 @@ def test_doubts_a_second_table(document: str, malformed: str) -> None:
     assert request_of(document) == Request({"kernel.shmmax": "5"}, {}, ((TABLE, malformed),))
 
 
+@pytest.mark.xfail(reason="core.spec looks at another 'linux' for its sysctl alone")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"linux":{"namespaces":[{"type":"ipc"}]},"Linux":{"namespaces":[{"type":"ipc","path":"/x"}]}}',
+        '{"linux":{"namespaces":[{"type":"user"}]},"linux":{"namespaces":[]}}',
+        '{"Linux":{"resources":{"memory":{"limit":9}}}}',
+        '{"linux":{},"linux\\u0000":{"namespaces":[{"type":"ipc"}]}}',
+        '{"Linux":5}',
+    ],
+)
+def test_doubts_a_second_section_without_a_table(text: str) -> None:
+    """Namespaces and memory of a `linux` that runtimes read differently are no more certain than its sysctls."""
+    try:
+        assert request_of(text).malformed
+    except StateError:
+        pass
+
+
 def test_knows_all_that_doubtful_tables_ask_for() -> None:
     """Whatever stands in any of them may be what a runtime has written."""
     found = request_of(
@@ -396,8 +415,6 @@ def test_takes_a_member_in_its_one_spelling(member: str) -> None:
         {"linux": {"sysctl": None}},
         {"linux": {"sysctl": {}}},
         {"Linux": {"Sysctl": None}},
-        {"Linux": 5},
-        {"Linux": {"namespaces": []}},
         {"l\u0131nux": {"sysctl": {"kernel.shmmax": "5"}}},
         {"linux": {"sysctls": {"kernel.shmmax": "5"}}},
         {"sysctl": {"kernel.shmmax": "5"}},
