@@ -41,13 +41,16 @@ class Stage:
     seconds: float
 
 
-_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE, 8)
+_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE, 7.5)
 STAGES = {
     "prestart": _CREATION,
     "createRuntime": _CREATION,
     "poststart": Stage(privileges.POSTSTART, 4),
     "poststop": Stage(privileges.POSTSTOP, 25),
 }
+
+
+_GRACE = 0.5  # seconds after which whatever is done about a deadline is interrupted, too
 
 
 @value
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
         options = parse_arguments(arguments)
         stage = STAGES[options.stage]
         _signal.signal(_signal.SIGALRM, _overrun)
-        _signal.setitimer(_signal.ITIMER_REAL, stage.seconds)
+        _signal.setitimer(_signal.ITIMER_REAL, stage.seconds, _GRACE)
         privileges.settle()
         if is_rootless():
             # A user's own engine: its user can take the hooks away, and has no ledger of ours.  Not in this version.
@@ -159,7 +162,7 @@ def _bug(error: Exception) -> WardenError:
     )
 
 
-_LAST_WORDS = 2.0  # seconds that are left to record what went wrong
+_LAST_WORDS = 1.5  # seconds that are left to record what went wrong
 
 
 def _fail(error: WardenError, site: Site | None, options: Options | None) -> int:

@@ -406,7 +406,7 @@ def test_says_where_the_record_of_a_success_is(host: Host, tmp_path: Path) -> No
     "locked",
     [
         "skipped",
-        pytest.param("error", marks=pytest.mark.xfail(reason="hook._LAST_WORDS is no longer than journal._PATIENCE")),
+        "error",
     ],
 )
 def test_waits_for_nobody_who_keeps_the_log(host: Host, tmp_path: Path, locked: str) -> None:

@@ -310,7 +310,6 @@ def test_doubts_a_second_table(document: str, malformed: str) -> None:
     assert request_of(document) == Request({"kernel.shmmax": "5"}, {}, ((TABLE, malformed),))
 
 
-@pytest.mark.xfail(reason="core.spec looks at another 'linux' for its sysctl alone")
 @pytest.mark.parametrize(
     "text",
     [

@@ -148,4 +148,5 @@ class Compilation:
             Rule(rule.name or "", rule.when or (), used[rule.profile or ""], rule.mode or mode) for rule in ordered
         )
         kept = tuple(profiles.packed(resolved[name]) for name in used)
-        return Policy(mode, self._machine.release, self._machine.kernel, compiled, kept)
+        machine = self._machine
+        return Policy(mode, machine.release, machine.kernel, compiled, kept, machine.ipcmni_extend)

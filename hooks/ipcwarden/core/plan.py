@@ -100,7 +100,7 @@ def _outside(number: int, least: int | None, most: int | None) -> bool:
 def _decide_own(
     name: str, raw: str | None, asked: int | None, profile: Profile, kernel: dict[str, int], memory: Memory
 ) -> tuple[Limit | None, Violation | None]:
-    floor, ceiling = range_of(name)
+    floor, ceiling = range_of(name, memory.ipcmni_extend)
     if asked is not None and _outside(asked, floor, ceiling):
         # The kernel would refuse it; what policy gives without a request is decided, and the request is a violation.
         limit, _ = _decide_own(name, None, None, profile, kernel, memory)

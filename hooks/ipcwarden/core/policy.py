@@ -32,11 +32,15 @@ GIB = 1 << 30
 
 @value
 class Memory:
-    """What amounts are relative to, in bytes: the container's limit (None: none is set), the host's, and a page."""
+    """What amounts are relative to, in bytes: the container's limit (None: none is set), the host's, and a page.
+
+    `ipcmni_extend` tells whether the kernel was booted to take more objects of a kind than 32768.
+    """
 
     limit: int | None
     host: int
     page: int
+    ipcmni_extend: bool = False
 
 
 @value
@@ -71,6 +75,7 @@ class Policy:
     kernel: dict[str, int]
     rules: tuple[Rule, ...]
     profiles: tuple[Profile | bytes, ...]
+    ipcmni_extend: bool = False
     digest: str = ""
 
     def profile_of(self, rule: Rule) -> Profile:
@@ -91,7 +96,14 @@ def pack(policy: Policy) -> bytes:
     )
     rules = tuple((r.name, r.when, r.profile, r.mode) for r in policy.rules)
     # Version 2 knows no references, so equal values give equal bytes whatever objects they share.
-    content: tuple[object, ...] = (policy.mode, policy.release, policy.kernel, rules, profiles)
+    content: tuple[object, ...] = (
+        policy.mode,
+        policy.release,
+        policy.kernel,
+        rules,
+        profiles,
+        policy.ipcmni_extend,
+    )
     body = marshal.dumps(content, 2)  # type: ignore[arg-type]  # conditions hold conditions
     return FORMAT + digest_of(body).encode("ascii") + b"\n" + body
 
@@ -104,8 +116,8 @@ def unpack(data: bytes) -> Policy:
     digest = digest_of(body)
     if head[len(FORMAT) :] != digest.encode("ascii"):
         raise ValueError("its digest is not that of its content")
-    mode, release, kernel, rules, profiles = marshal.loads(body)  # noqa: S302  (root wrote it, and the digest is right)
-    return Policy(mode, release, kernel, tuple(Rule(*rule) for rule in rules), profiles, digest)
+    mode, release, kernel, rules, profiles, extend = marshal.loads(body)  # noqa: S302  (root wrote it, and the digest is right)
+    return Policy(mode, release, kernel, tuple(Rule(*rule) for rule in rules), profiles, extend, digest)
 
 
 def resolve(amount: Amount, name: str, kernel: dict[str, int], memory: Memory) -> int:
@@ -126,7 +138,7 @@ def resolve(amount: Amount, name: str, kernel: dict[str, int], memory: Memory) -
         number = max(number, at_least)
         if name in PAGES:
             number //= memory.page
-    low, high = range_of(name)
+    low, high = range_of(name, memory.ipcmni_extend)
     return min(max(number, low), high)
 
 

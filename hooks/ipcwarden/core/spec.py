@@ -48,16 +48,16 @@ def parse_spec(data: bytes) -> Spec:
         raise StateError(f"cannot read config.json as JSON: {error}") from error
     if not isinstance(document, dict):
         raise StateError("cannot use config.json: it is not an object")
-    linux = document.get("linux", {})
-    linux = {} if linux is None else linux
-    if not isinstance(linux, dict):
-        raise StateError("cannot use config.json: its 'linux' is not an object")
+    request = _request_of(document)
+    if any(name == TABLE for name, _ in request.malformed):
+        document = {"linux": document.get("linux")}  # refused for that; what else it asks for hardly matters
+    linux = _section(document, "linux")
     namespaces = _namespaces(linux)
     paths = [path for kind, path in namespaces if kind == "ipc"]
     if len(paths) > 1:
         raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
     return Spec(
-        request=_request_of(document),
+        request=request,
         ipc="host" if not paths else "shared" if paths[0] else "private",
         ipc_path=paths[0] if paths else "",
         user_namespace=any(kind == "user" for kind, _ in namespaces),
@@ -141,8 +141,9 @@ def _request_of(document: dict[str, Document]) -> Request:
     found: dict[str, int] = {}
     malformed: dict[str, str] = {}
     for top, bottom, table in tables:
-        if (top, bottom) != ("linux", "sysctl") or len(tables) > 1 or len(_spelled_like(document, "linux")) > 1:
-            malformed.setdefault(TABLE, f"{top}.{bottom}")
+        spelling = f"{top}.{bottom}"
+        if spelling != TABLE or len(tables) > 1 or len(_spelled_like(document, "linux")) > 1:
+            malformed[TABLE] = spelling if spelling != TABLE else malformed.get(TABLE, TABLE)
         if not isinstance(table, dict):
             raise StateError("cannot use config.json: its 'linux.sysctl' is not an object")
         for name, key, content in _governed(table):

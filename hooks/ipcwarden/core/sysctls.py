@@ -78,6 +78,11 @@ def range_of(name: str, ipcmni_extend: bool = False) -> tuple[int, int]:
     return _RANGES.get(name, (0, _INT_MAX))
 
 
+def file_of(name: str) -> str:
+    """Return which of `FILES` one of `NAMES` stands in."""
+    return "kernel.sem" if name in SEM_FIELDS else name
+
+
 def path_of(name: str) -> str:
     """Return the path below /proc/sys of one of `FILES`."""
     return name.replace(".", "/")
@@ -105,12 +110,11 @@ def numbers(name: str, text: str) -> tuple[int, ...] | None:
 
 def as_kernel_reads(text: str) -> int | None:
     """Return the number that the kernel takes a text for, or None: 010 is 8 and 0x10 is 16 (simple_strtoul)."""
-    word = text.strip(" \t\n")
-    base = 16 if word[:2].lower() == "0x" else 8 if word[:1] == "0" else 10
-    try:
-        return int(word, base) if word.isascii() and len(word) <= 24 else None
-    except ValueError:
+    word = text.partition("\0")[0].strip(" \t\n").lower()
+    digits, base = (word[2:], 16) if word.startswith("0x") else (word, 8 if word.startswith("0") else 10)
+    if not digits or len(digits) > 24 or any(digit not in "0123456789abcdef"[:base] for digit in digits):
         return None
+    return int(digits, base)
 
 
 def spelled(name: str, limits: dict[str, int]) -> str:

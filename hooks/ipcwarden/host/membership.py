@@ -74,6 +74,32 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
         posix.close(fd)
 
 
+def rename(directory: int, name: str, old: str, new: str) -> None:
+    """Give a member of a room another key, without its lock: whoever holds one room must not wait for another.
+
+    Raises `RecordError`.
+    """
+    while True:
+        try:
+            _make(directory, name)
+            fd = posix.open(name, posix.O_RDONLY | posix.O_DIRECTORY | O_FILE, dir_fd=directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise RecordError(f"cannot open the members of the namespace '{name}': {why(error)}") from error
+        room = Room(directory, name, fd)
+        try:
+            posix.close(posix.open(new, posix.O_WRONLY | posix.O_CREAT | O_FILE, 0o600, dir_fd=fd))
+            room.remove(old)
+            return
+        except FileNotFoundError:
+            pass  # the room has just gone
+        except OSError as error:
+            raise RecordError(f"cannot write down that '{new}' is in a namespace: {why(error)}") from error
+        finally:
+            posix.close(fd)
+
+
 def names(directory: int) -> list[str]:
     """Return the names of all rooms."""
     return sorted(posix.listdir(directory))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from ipcwarden.core.objects import mqueue, parse_table, queued_bytes
-from ipcwarden.core.sysctls import FILES, path_of, spelled
+from ipcwarden.core.sysctls import FILES, file_of, path_of, spelled
 from ipcwarden.errors import ApplyError, KernelError, why
 from ipcwarden.files import O_FILE
 from ipcwarden.syscalls import mount_mqueue, mq_getattr
@@ -131,7 +131,9 @@ def write_limits(wanted: dict[str, int], found: dict[str, int]) -> dict[str, int
         now = read_limits() if changed else found
         for name, number in wanted.items():
             if now[name] != number:
-                raise ApplyError(f"cannot set {name} to {number}: the kernel took it and made it {now[name]}", "", name)
+                raise ApplyError(
+                    f"cannot set {name} to {number}: the kernel took it and made it {now[name]}", "", file_of(name)
+                )
     except BaseException:
         for file in reversed(written):
             try:

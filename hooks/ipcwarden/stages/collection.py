@@ -143,10 +143,6 @@ def adopt(site: Site, name: str) -> Due | None:
         entry.delete()
         return None
     container = name.rpartition("-")[0] or name
-    room = enter(site.namespaces, identity.name, create=True)
-    if room is not None:
-        room.add(entry.key)
-        room.leave()
     entry.write(
         state="applied",
         boot=site.boot,
@@ -154,5 +150,9 @@ def adopt(site: Site, name: str) -> Due | None:
         namespace=identity_document(identity),
         subject={**site.subject, "container": container_of(container, "", Facts())},
     )
+    room = enter(site.namespaces, identity.name, create=True)
+    if room is not None:
+        room.add(entry.key)
+        room.leave()
     entry.release()
     return Due(entry.key, "gone", container)

@@ -92,6 +92,8 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], state: Co
 
 def protect(site: Site, state: ContainerState) -> None:
     """Keep the limits of a namespace that a container joins without being governed itself."""
+    if not site.has_ledger():
+        return  # nobody is governed
     fd = open_of(state.pid, site.features)
     try:
         if is_hosts(fd, site.hosts):

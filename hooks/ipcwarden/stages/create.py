@@ -23,7 +23,7 @@ from ipcwarden.errors import (
 from ipcwarden.files import read
 from ipcwarden.host.engines import facts_of
 from ipcwarden.host.ledger import take
-from ipcwarden.host.membership import enter
+from ipcwarden.host.membership import enter, rename
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, in_user_namespace, read_limits, started, write_limits
 from ipcwarden.stages.company import company_in, in_force, keep, protect, protect_anyway
@@ -77,7 +77,8 @@ def open_case(site: Site, policy: Policy, container: str, bundle: str, program: 
     rule, unknown = match(policy, facts)
     profile = policy.profile_of(rule) if rule else None
     kernel = policy.kernel_values(posix.uname().release)
-    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, site.memory(spec.memory_limit))
+    memory = site.memory(spec.memory_limit, policy.ipcmni_extend)
+    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
 
 
 def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
@@ -225,11 +226,7 @@ def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
         room.remove(key)
         room.add(aside)
     elif theirs is not None:
-        other = enter(site.namespaces, theirs.name)
-        if other is not None:
-            other.remove(key)
-            other.add(aside)
-            other.leave()
+        rename(site.namespaces, theirs.name, key, aside)
     entry.release()
     fresh = take(site.entries, key, create=True)
     assert fresh is not None

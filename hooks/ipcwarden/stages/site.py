@@ -130,9 +130,19 @@ class Site:
         self.subject.update(policy=policy.digest[:12], mode=mode)
         return policy
 
-    def memory(self, limit: int | None) -> Memory:
+    def memory(self, limit: int | None, ipcmni_extend: bool) -> Memory:
         """Return what amounts are relative to."""
-        return Memory(limit, host_memory(), posix.sysconf("SC_PAGE_SIZE"))
+        return Memory(limit, host_memory(), posix.sysconf("SC_PAGE_SIZE"), ipcmni_extend)
+
+    def has_ledger(self) -> bool:
+        """Tell whether any hook has made the ledger's directories since the boot."""
+        try:
+            posix.stat(beneath(self.root, NAMESPACES))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # whatever it is, `namespaces` will say so
+        return True
 
     def record(self, event: str, **more: Document) -> dict[str, Document]:
         """Return a record of `event`, about what is the subject now."""
