@@ -117,7 +117,7 @@ def make_all(changes: list[Change]) -> None:
         for change in changes:
             change.make()
             made.append(change)
-    except RegistrationError:
+    except BaseException:
         for change in reversed(made):
             Change(change.directory, change.name, change.after, change.before).make()
         raise
@@ -154,7 +154,7 @@ def _put(directory: int, name: str, data: bytes, like: posix.stat_result | None)
         posix.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o777 if like else 0o644)
         os.fsync(fd)
         posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
+    except BaseException:
         posix.unlink(temporary, dir_fd=directory)
         raise
     finally:
