@@ -26,6 +26,7 @@ _WORDS: dict[str, bool | None] = {"null": None, "true": True, "false": False}
 _FORBIDDEN = re.compile(
     "[^\t\n\r -~\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+_UNCLOSED = "found unexpected end of stream"  # inside of quotes
 
 
 class _Unusable(Exception):
@@ -52,14 +53,22 @@ def read(file: str, data: bytes, report: Report) -> Node | None:
         return None
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
+        if failure.context_mark and failure.problem == _UNCLOSED:
+            mark = failure.context_mark  # where it opens
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         context = f"{failure.context}: " if failure.context else ""
         tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
-        hint = "indent with blanks, not with tabs" if tab else ""
+        hint = "indent with blanks, not with tabs" if tab else _hint(str(failure.problem))
         report.error(Place(file, line, column, ""), f"it is not YAML: {context}{failure.problem}", hint)
     except (yaml.YAMLError, ValueError, OverflowError) as failure:  # an escape beyond Unicode in the pure parser
         report.error(Place(file, 1, 1, ""), f"it is not YAML: {failure}")
     return None
+
+
+def _hint(problem: str) -> str:
+    if problem == _UNCLOSED:
+        return "the quote that opens here is not closed"
+    return "put a text with a colon in it into quotes" if problem.startswith("mapping values are not allowed") else ""
 
 
 def _place_after(file: str, before: str) -> Place:
