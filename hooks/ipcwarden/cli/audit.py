@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from ipcwarden.cli import extract, table
+from ipcwarden.cli.choice import named
 from ipcwarden.cli.logs import EVENTS, Filter, Log
 from ipcwarden.cli.summary import container_of, moment_of, what
 from ipcwarden.errors import RecordError
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from ipcwarden.cli.logs import Record
 
 _COLUMNS = ("TIME (UTC)", "EVENT", "CONTAINER", "IMAGE", "PROFILE", "DECISION", "WHAT")
+_NARROW = tuple(name for name in _COLUMNS if name not in ("IMAGE", "PROFILE"))
+_WIDE = 100  # characters of a terminal on which every column has room
 _CHUNK = 50  # records of one write
 _PAGE = 500  # rows of one table, so that a log of any size is shown while it is read
 
 
-@click.command("audit", short_help="Read the audit log.")
+@click.command("audit")
 @click.option("--json", "as_json", is_flag=True, help="Print records as they are, one a line, for programs.")
 @click.option(
     "--container", metavar="ID", help="Only this container's: its id, its name, or a prefix that no other id has."
@@ -42,7 +45,7 @@ def command(settings: Settings, as_json: bool, container: str | None, event: str
     With --container every record's IPC objects are listed as well.
     """
     with Log(settings.root) as log:
-        wanted = Filter() if container is None else log.find(container)
+        wanted = Filter() if container is None else log.find(named(container))
         records = log.read(replace(wanted, event=event or ""))
         count = _print(records) if as_json else _show(records, with_objects=container is not None)
         _tell(settings.root, log, container, count)
@@ -58,8 +61,9 @@ def _print(records: Iterator[Record]) -> int:
 
 def _show(records: Iterator[Record], with_objects: bool) -> int:
     count = 0
+    columns = _COLUMNS if table.width() >= _WIDE else _NARROW
     while page := list(islice(_until_objects(records) if with_objects else records, _PAGE)):
-        table.show(table.table(_COLUMNS, map(_row, page), whole=_COLUMNS[:2]))
+        table.show(table.table(columns, (_row(each, columns) for each in page), whole=_COLUMNS[:2]))
         count += len(page)
         last = page[-1].document
         if with_objects and extract.rows(last, "objects"):
@@ -77,11 +81,12 @@ def _until_objects(records: Iterator[Record]) -> Iterator[Record]:
             return
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: Record, columns: tuple[str, ...]) -> list[str]:
     document = record.document
     cells = [moment_of(document), extract.text(document, "event"), container_of(document)]
     cells += [extract.text(document, "container", "image"), extract.text(document, "profile")]
-    return [each or "-" for each in [*cells, extract.text(document, "decision"), what(document)]]
+    cells += [extract.text(document, "decision"), what(document)]
+    return [cell or "-" for name, cell in zip(_COLUMNS, cells, strict=True) if name in columns]
 
 
 def _tell(root: str, log: Log, container: str | None, count: int) -> None:

@@ -8,6 +8,15 @@ _NAMED = 4  # of those that it may be, in a message
 MANY = _NAMED + 1  # enough to say that there are more
 
 
+def named(text: str) -> str:
+    """Return what a container is asked for by.  Raises `UsageError` if it is empty, and so any container's prefix."""
+    if not text:
+        raise UsageError(
+            "cannot look for a container by an empty text", "write its id, its name, or a prefix of its id"
+        )
+    return text
+
+
 def the_one(text: str, alike: list[str]) -> str:
     """Return the only one of `alike`, or an empty string if there is none.  Raises `UsageError` if there are more."""
     if len(alike) > 1:

@@ -10,7 +10,7 @@ from rich.text import Text
 from ipcwarden import privileges
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.child import ask
-from ipcwarden.cli.choice import the_one
+from ipcwarden.cli.choice import named, the_one
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.findings import totals
 from ipcwarden.core.sysctls import BYTES, NAMES
@@ -60,7 +60,7 @@ class NotRunning(NamespaceError):
     exit_code = 1
 
 
-@click.command("show", short_help="Show a running container's limits, usage and objects.")
+@click.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.argument("container", metavar="ID")
 @click.pass_obj
@@ -69,7 +69,8 @@ def command(settings: Settings, as_json: bool, container: str) -> None:
 
     ID is the container's id, its name, or a prefix that no other running one's id has.
     """
-    found = ask(lambda: look(settings.root, container))
+    wanted = named(container)
+    found = ask(lambda: look(settings.root, wanted))
     if as_json:
         click.echo(serialize({key: extract.at(found, key) for key in ("container", "limits", "usage", "objects")}))
         return

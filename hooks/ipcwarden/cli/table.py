@@ -105,13 +105,22 @@ def indented(parts: Iterable[RenderableType]) -> list[RenderableType]:
 
 def show(*parts: RenderableType) -> None:
     """Print to standard output: with colours on a terminal, else plain and as wide as it takes."""
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else _WIDE, markup=False, highlight=False, emoji=False)
+    console = _console()
     with console.capture() as capture:
         for part in parts:
             console.print(part)
     for line in capture.get().splitlines():
         click.echo(line.rstrip())
+
+
+def width() -> int:
+    """Return how many characters fit on a line of standard output."""
+    return _console().width
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
 
 
 def note(sentence: str) -> None:
