@@ -11,7 +11,13 @@ from importlib import import_module
 import click
 
 import ipcwarden
-from ipcwarden.errors import UsageError, WardenError
+from ipcwarden.cli import output
+from ipcwarden.cli.bug import REPORT, bug
+from ipcwarden.errors import UsageError, WardenError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 VERBS = {
     "check": "Check a policy, and say where and what is wrong.",
@@ -47,9 +53,8 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # Whoever read us has had enough; what is still buffered has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # whoever read us has had enough
+            output.discard()
             ctx.exit(128 + signal.SIGPIPE)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -75,13 +80,43 @@ def cli(context: click.Context, root: str) -> None:
 def main() -> None:
     """Run the CLI; exit with 0, 1 where something was found, 64 for wrong usage, or the code of the error's class."""
     try:
+        output.prepare()
         status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except WardenError as error:
-        click.echo(f"ipcwarden: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(str(error) if error.hint or not _is_denied(error) else f"{error} (only root can do this)", error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(UsageError.exit_code if isinstance(error, click.UsageError) else error.exit_code)
+        _end(_usage(error), UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:  # the last boundary: a bug of ours must not look like something found
+        _end(f"{bug(error)} ({REPORT})", WardenError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    """Say in one line why we end."""
+    output.discard()
+    try:
+        click.echo(f"ipcwarden: {sentence}", err=True)
+    except OSError:
+        pass  # nobody listens
+    sys.exit(code)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return what click has to say of the arguments as our own errors are: one line, with a hint."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "ipcwarden"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    if context and message == " ".join(context.get_help().split()).removesuffix("."):  # click 8.2 without a verb
+        message = "Missing command"
+    return f"{printable(message[:1].lower() + message[1:])} (hint: {path} --help)"
+
+
+def _is_denied(error: WardenError) -> bool:
+    """Tell whether an error comes down to a permission that an ordinary user lacks."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PermissionError):
+        cause = cause.__cause__
+    return cause is not None and os.geteuid() != 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ipcwarden.cli.bug import REPORT, bug
 from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import WardenError
 
@@ -46,7 +47,7 @@ def _answer(writer: int, question: Callable[[], Document]) -> None:
         except WardenError as error:
             answer = {"error": str(error.args[0]), "hint": error.hint, "exit_code": error.exit_code}
         except Exception as error:  # the child's last boundary
-            answer = {"error": f"cannot go on: {type(error).__name__}: {error}", "hint": "", "exit_code": status}
+            answer = {"error": bug(error), "hint": REPORT, "exit_code": status}
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(serialize(answer).encode("ascii"))
         status = 0
