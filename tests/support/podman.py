@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 IMAGE = "registry.example/tests/payload:1"
 
-# No network, no registry, no journal; limits that root may set without CAP_SYS_RESOURCE.
+# No network, no registry, no journal; the sysctl that distributions let podman add to every container; limits that root
+# may set without CAP_SYS_RESOURCE.
 _CONTAINERS_CONF = """\
 [containers]
+default_sysctls = ["net.ipv4.ping_group_range=0 0"]
 default_ulimits = ["nofile=1024:4096", "nproc=1000:1000"]
 log_driver = "k8s-file"
 netns = "none"

@@ -65,9 +65,10 @@ class Warden:
         validate(shown, "show-v1")
         return shown
 
-    def gc(self) -> Result:
-        """Collect what containers without a poststop left."""
-        return self("gc")
+    def gc(self) -> dict[str, Any]:
+        """Collect what containers without a poststop left, and tell what became of each."""
+        told: dict[str, Any] = json.loads(self("gc", "--json").check().stdout)
+        return told
 
     def pins(self) -> list[Path]:
         """List the pins of governed containers."""

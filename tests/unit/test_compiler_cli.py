@@ -60,16 +60,16 @@ def run(root: Path, *arguments: str) -> tuple[int, list[str], list[str]]:
 def test_check_says_that_nothing_is_wrong(root: Path) -> None:
     """And that the policy is not in force yet."""
     assert run(root, "check") == (
-        (0, ["note: no policy is in force yet: run ipcwarden compile", "1 file: nothing is wrong"], [])
+        (0, [], ["note: no policy is in force yet: run ipcwarden compile", "1 file: nothing is wrong"])
     )
 
 
-def test_check_prints_errors_on_stderr(root: Path) -> None:
-    """A line each, and a summary on stdout."""
+def test_check_prints_errors_on_stdout(root: Path) -> None:
+    """A line each, for `head` and `grep`; notes and the summary on stderr."""
     path = policy(root, BAD)
     code, out, err = run(root, "check")
-    assert (code, out[-1]) == (1, "1 file: 1 error, 0 warnings")
-    assert err == [
+    assert (code, err[-1]) == (1, "1 file: 1 error, 0 warnings")
+    assert out == [
         f"{path}:3:26: error: rules[0].profile: there is no profile 'basline' (did you mean 'baseline'?)",
     ]
 
@@ -79,7 +79,7 @@ def test_check_fails_on_warnings_when_strict(root: Path, options: list[str], cod
     """A warning is for people, unless they say otherwise."""
     policy(root, WARNED)
     found, out, err = run(root, "check", *options)
-    assert (found, out[-1], len(err)) == (code, "1 file: 0 errors, 1 warning", 1)
+    assert (found, len(out), err[-1]) == (code, 1, "1 file: 0 errors, 1 warning")
 
 
 def test_check_is_json_for_programs(root: Path) -> None:
@@ -111,7 +111,7 @@ def test_check_takes_files_each_on_its_own(root: Path) -> None:
     other = root / "other.yaml"
     other.write_text(BAD)
     code, out, err = run(root, "check", str(root / "etc/ipcwarden/policy.yaml"), str(other))
-    assert (code, out, len(err)) == (1, ["2 files: 1 error, 0 warnings"], 1)
+    assert (code, len(out), err) == (1, 1, ["2 files: 1 error, 0 warnings"])
 
 
 def test_check_takes_a_drop_in_as_one(root: Path) -> None:
@@ -126,19 +126,19 @@ def test_check_takes_a_drop_in_as_one(root: Path) -> None:
 def test_check_says_what_is_pending(root: Path) -> None:
     """Sources that differ from the policy in force are no error."""
     run(root, "compile")
-    assert run(root, "check") == (0, ["1 file: nothing is wrong"], [])
+    assert run(root, "check") == (0, [], ["1 file: nothing is wrong"])
     policy(root, GOOD.replace("baseline", "restricted"))
-    code, out, _ = run(root, "check")
-    assert (code, out[0].startswith("note: pending: the sources differ from the policy in force, ")) == (0, True)
+    code, _, err = run(root, "check")
+    assert (code, err[0].startswith("note: pending: the sources differ from the policy in force, ")) == (0, True)
 
 
 def test_check_says_that_the_policy_in_force_is_damaged(root: Path) -> None:
     """The sources may be good all the same."""
     run(root, "compile")
     (root / "var/lib/ipcwarden/policy.compiled").write_bytes(b"x")
-    code, out, _ = run(root, "check")
+    code, _, err = run(root, "check")
     assert code == 0
-    assert "its format is unknown" in out[0]
+    assert "its format is unknown" in err[0]
 
 
 def test_compile_says_what_is_in_force(root: Path) -> None:
@@ -158,7 +158,7 @@ def test_compile_changes_nothing_with_an_error(root: Path) -> None:
     policy(root, BAD)
     code, out, err = run(root, "compile")
     assert (code, out, err) == (
-        (1, ["1 file: 1 error, 0 warnings; the policy in force stays as it is"], run(root, "check")[2])
+        (1, ["1 file: 1 error, 0 warnings; the policy in force stays as it is"], run(root, "check")[1])
     )
     assert (root / "var/lib/ipcwarden/policy.compiled").read_bytes() == before
 
@@ -168,6 +168,24 @@ def test_compile_tells_warnings(root: Path) -> None:
     policy(root, WARNED)
     code, out, err = run(root, "compile")
     assert (code, len(out), len(err)) == (0, 1, 1)
+
+
+def test_compile_is_json_for_programs(root: Path) -> None:
+    """What is in force now, and whether that is new."""
+    code, [line], err = run(root, "compile", "--json")
+    found = json.loads(line)
+    assert (code, err, len(found.pop("policy"))) == (0, [], 12)
+    assert found == {"changed": True, "mode": "enforcing", "rules": 1, "profiles": 1, "findings": []}
+    assert json.loads(run(root, "compile", "--json")[1][0])["changed"] is False
+
+
+def test_compile_tells_programs_of_errors(root: Path) -> None:
+    """The same as check's, and that nothing was put in force."""
+    policy(root, BAD)
+    code, [line], err = run(root, "compile", "--json")
+    found = json.loads(line)
+    assert (code, err, found["changed"], found["policy"]) == (1, [], False, None)
+    assert [finding["path"] for finding in found["findings"]] == ["rules[0].profile"]
 
 
 def test_compile_rolls_back(root: Path) -> None:

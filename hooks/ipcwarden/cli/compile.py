@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from ipcwarden import compiler, layout
-from ipcwarden.cli import check
+from ipcwarden.cli import findings
+from ipcwarden.cli.findings import counted
 from ipcwarden.compiler import activation
 from ipcwarden.compiler.changes import changes
+from ipcwarden.core.documents import serialize
 from ipcwarden.errors import printable
 from ipcwarden.host.procfs import login_uid
 from ipcwarden.stages.site import Site
@@ -15,41 +17,65 @@ from ipcwarden.stages.site import Site
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.cli import Settings
+    from ipcwarden.compiler.activation import Activation
+    from ipcwarden.core.documents import Document
     from ipcwarden.core.policy import Policy
 
 
-@click.command("compile", short_help="Put the policy in force.")
+@click.command("compile")
 @click.option("--rollback", is_flag=True, help="Put the previous policy in force instead, and keep this one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.pass_obj
-def command(settings: Settings, rollback: bool) -> int:
+def command(settings: Settings, rollback: bool, as_json: bool) -> int:
     """Check the policy's sources and put them in force.
 
     Containers that start from now on get the new policy.  With an error in the sources nothing changes.
     """
+    outcomes: list[compiler.Outcome] = []
     if rollback:
         done = activation.roll_back(settings.root)
         sources = layout.beneath(settings.root, f"{layout.STATE}/{layout.PREVIOUS}")
     else:
         outcome = compiler.load(settings.root)
-        check.show([outcome])
+        outcomes = [outcome]
+        if not as_json:
+            findings.show(outcomes, err=True)
         if outcome.policy is None:
-            click.echo(f"{check.summary([outcome])}; the policy in force stays as it is")
+            failed = f"{findings.summary(outcomes)}; the policy in force stays as it is"
+            click.echo(serialize(_document(None, outcomes)) if as_json else failed)
             return 1
         done = activation.activate(settings.root, outcome.policy)
         sources = ", ".join(outcome.files)
     if done.changed:
-        activated(settings.root, done.old, done.new, sources)
-    else:
-        click.echo(f"unchanged: {done.new.digest[:12]} is in force")
+        _record(settings.root, done.old, done.new)
+    click.echo(serialize(_document(done, outcomes)) if as_json else _told(done, sources))
     return 0
 
 
-def activated(root: str, old: Policy | None, new: Policy, sources: str) -> None:
-    """Tell that another policy is in force now, people and the audit log."""
+def _record(root: str, old: Policy | None, new: Policy) -> None:
+    """Tell the audit log that another policy is in force now."""
     site = Site(root, "compile")
     site.subject.update(policy=new.digest[:12], mode=new.mode)
     previous = old.digest[:12] if old else None
-    record = site.record("policy", previous=previous, changes=changes(old, new), uid=login_uid())
-    site.deliver(record, "policy")
-    rules, profiles = check.counted(len(new.rules), "rule"), check.counted(len(new.profiles), "profile")
-    click.echo(printable(f"in force: {new.digest[:12]} ({new.mode}, {rules}, {profiles}) from {sources}"))
+    site.deliver(site.record("policy", previous=previous, changes=changes(old, new), uid=login_uid()), "policy")
+
+
+def _told(done: Activation, sources: str) -> str:
+    new = done.new
+    if not done.changed:
+        return f"unchanged: {new.digest[:12]} is in force"
+    rules, profiles = counted(len(new.rules), "rule"), counted(len(new.profiles), "profile")
+    return printable(f"in force: {new.digest[:12]} ({new.mode}, {rules}, {profiles}) from {sources}")
+
+
+def _document(done: Activation | None, outcomes: list[compiler.Outcome]) -> Document:
+    """Return what --json prints; without an activation nothing was put in force, and `findings` says why."""
+    new = done.new if done else None
+    return {
+        "changed": bool(done and done.changed),
+        "policy": new.digest[:12] if new else None,
+        "mode": new.mode if new else None,
+        "rules": len(new.rules) if new else None,
+        "profiles": len(new.profiles) if new else None,
+        "findings": findings.rows(outcomes),
+    }

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
 
 import click
 
 from ipcwarden import privileges
+from ipcwarden.cli.child import ask
+from ipcwarden.core.documents import serialize
 from ipcwarden.errors import WardenError
 from ipcwarden.layout import ENTRIES, beneath
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, strays, tidy
 from ipcwarden.stages.site import Site, complain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.cli import Settings
+    from ipcwarden.core.documents import Document
 
 _PATIENCE = 120  # seconds
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,58 +40,89 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs of
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-@click.command(short_help="Audit and free what containers left whose poststop never came.")
+class _Report:
+    """What became of each: `collected`, `waiting` or `failed`; told at once to people, at the end to programs."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._found: dict[str, list[Document]] = {"collected": [], "waiting": [], "failed": []}
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether anything is left to be tried again."""
+        return bool(self._found["failed"])
+
+    def add(self, what: str, container: str, reason: str, said: str = "", **more: Document) -> None:
+        """Note what became of one; `said` is for people."""
+        self._found[what].append({"container": container, "reason": reason, **more})
+        if said and not self._as_json:
+            click.echo(f"{said} ({reason})")
+
+    def end(self) -> None:
+        """Tell programs."""
+        if self._as_json:
+            click.echo(serialize(dict(self._found)))
+
+
+@click.command("gc")
 @click.option(
     "--older-than", type=Age(), default=0.0, metavar="AGE", help="Leave alone what is gone for less: 60s, 5m."
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--release", is_flag=True, help="Living containers too: audit and unpin all, before the package goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.pass_obj
-def command(settings: Settings, older_than: float, dry_run: bool, release: bool) -> int:
+def command(settings: Settings, older_than: float, dry_run: bool, release: bool, as_json: bool) -> int:
     """Audit, record and free the namespaces of containers that are gone; finish what hooks left half-way.
 
     Living containers are never touched, unless --release asks for it.
     """
     site = Site(settings.root, "gc")
     site.go_home()
-    if not os.path.isdir(beneath(settings.root, ENTRIES)):
-        return 0  # no hook has run since the boot, and a look must not leave directories
+    report = _Report(as_json)
+    # Without the directory no hook has run since the boot, and a look must not leave any.
+    if os.path.isdir(beneath(settings.root, ENTRIES)):
+        (_foresee if dry_run else _collect_all)(site, release, older_than, report)
+    report.end()
+    return 1 if report.failed else 0
+
+
+def _foresee(site: Site, release: bool, older_than: float, report: _Report) -> None:
+    for each in find_due(site, release):
+        what, verb = ("waiting", "wait with") if each.is_young(older_than) else ("collected", "collect")
+        report.add(what, each.container, each.reason, f"would {verb} {each.container}")
+    for name in strays(site):
+        report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
+
+
+def _collect_all(site: Site, release: bool, older_than: float, report: _Report) -> None:
     found = find_due(site, release)
-    if dry_run:
-        for each in found:
-            verb = "would wait with" if each.is_young(older_than) else "would collect"
-            click.echo(f"{verb} {each.container} ({each.reason})")
-        for name in strays(site):
-            click.echo(f"would collect the pin {name} (no entry)")
-        return 0
     tidy(site)
-    collected = [_collect_in_child(settings.root, each, older_than) for each in found]
+    for each in found:
+        _collect(site.root, each, older_than, report)
     # Only now: an unreadable entry's pin is a stray.
-    adopted = [stray for name in strays(site) if (stray := adopt(site, name))]
-    collected += [_collect_in_child(settings.root, each, older_than) for each in adopted]
-    return 0 if all(collected) else 1
+    for stray in [stray for name in strays(site) if (stray := adopt(site, name))]:
+        _collect(site.root, stray, older_than, report)
 
 
-def _collect_in_child(root: str, which: Due, older_than: float) -> bool:
+def _collect(root: str, which: Due, older_than: float, report: _Report) -> None:
     """Finish one entry in a child that joins its namespace: whatever happens there, this process stays where it is."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    status = 70
-    signal.alarm(_PATIENCE)  # a lock that never comes free must not keep a timer's pass for ever
     try:
-        privileges.settle()
-        full = privileges.drop_with_prctl(privileges.POSTSTOP)
-        site = Site(root, "gc")
-        site.privileges = "full" if full else "partial"
-        record = collect(site, which, older_than)
-        if record is not None:
-            click.echo(f"collected {which.container} ({which.reason})")
-        status = 0
+        collected = ask(lambda: _collect_here(root, which, older_than))
     except WardenError as error:
         complain(f"cannot collect {which.container}: {error}")
-        status = error.exit_code
-    except Exception as error:
-        complain(f"cannot collect {which.container}: {type(error).__name__}: {error} (please report this)")
-    finally:
-        os._exit(status)
+        report.add("failed", which.container, which.reason, error=str(error))
+        return
+    if collected:
+        report.add("collected", which.container, which.reason, f"collected {which.container}")
+    elif which.is_young(older_than):
+        report.add("waiting", which.container, which.reason)
+
+
+def _collect_here(root: str, which: Due, older_than: float) -> bool:
+    signal.alarm(_PATIENCE)  # a lock that never comes free must not keep a timer's pass for ever
+    privileges.settle()
+    full = privileges.drop_with_prctl(privileges.POSTSTOP)
+    site = Site(root, "gc")
+    site.privileges = "full" if full else "partial"
+    return collect(site, which, older_than) is not None
