@@ -67,7 +67,7 @@ class Explanation:
     notes: tuple[str, ...]
 
 
-@click.command("explain", short_help="Say what the policy would decide on a bundle.")
+@click.command("explain")
 @click.option("--bundle", required=True, metavar="DIR", type=click.Path(), help="The directory that holds config.json.")
 @click.option("--id", "container", metavar="ID", help="The container's id, where it is not the directory's name.")
 @click.option("--runtime", metavar="NAME", help="The runtime that would create it (runc, crun), else unknown.")

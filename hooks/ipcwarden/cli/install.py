@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from ipcwarden.errors import printable
+from ipcwarden.cli.changes import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
 from ipcwarden.registration import interpreter
-from ipcwarden.registration.changes import make_all
 from ipcwarden.registration.entry import CREATION_STAGES, Registration
 from ipcwarden.registration.programs import Programs
 from ipcwarden.registration.targets import bundle_changes, podman_changes
@@ -25,17 +22,6 @@ if TYPE_CHECKING:
     Options: TypeAlias = dict[str, str | None]
     Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-bundle_argument = click.argument(
-    "bundle", metavar="DIR", type=click.Path(exists=True, file_okay=False, resolve_path=True)
-)
-hooks_dir_option = click.option(
-    "--hooks-dir",
-    metavar="DIR",
-    type=click.Path(file_okay=False, resolve_path=True),
-    help="The directory that the engine reads.  [default: /usr/share/containers/oci/hooks.d below the root]",
-)
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change, as a patch, and change nothing.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print which files changed, for programs.")
 _OPTIONS = (
     click.option(
         "--interpreter",
@@ -68,7 +54,7 @@ def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group("install", short_help="Register the hooks with a runtime or an engine.")
+@click.group("install")
 def command() -> None:
     """Register the hooks with a runtime or an engine, once a policy is in force.
 
@@ -122,22 +108,3 @@ def _install(programs: Programs, changes: list[Change], dry_run: bool, as_json: 
     if not dry_run:
         programs.put()
     carry_out(changes, dry_run, as_json, "registered already: nothing to do", programs=pending)
-
-
-def carry_out(changes: list[Change], dry_run: bool, as_json: bool, otherwise: str, programs: list[str]) -> None:
-    """Make changes or only show them, and say which; `programs` are the hook's own files that were written."""
-    if not dry_run:
-        make_all(changes)
-    paths = [*programs, *(change.path for change in changes)]
-    if as_json:
-        click.echo(json.dumps({"changed": bool(paths), "files": paths}))
-    elif not paths:
-        click.echo(otherwise)
-    elif dry_run:
-        for path in programs:
-            click.echo(printable(f"would write {path}"))
-        click.echo("".join(change.shown() for change in changes), nl=False)
-    else:
-        removed = {change.path for change in changes if change.after is None}
-        for path in paths:
-            click.echo(printable(f"{'removed' if path in removed else 'wrote'} {path}"))

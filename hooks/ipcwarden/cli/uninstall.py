@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ipcwarden.cli.install import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
+from ipcwarden.cli.changes import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
 from ipcwarden.registration.targets import bundle_changes, podman_changes
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _OTHERWISE = "not registered: nothing to do"
 
 
-@click.group("uninstall", short_help="Undo what install has done.")
+@click.group("uninstall")
 def command() -> None:
     """Undo what install has done.
 

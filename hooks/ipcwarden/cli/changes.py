@@ -1,0 +1,45 @@
+"""Changes to registrations: what they are asked with, made or only shown, and told."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ipcwarden.errors import printable
+from ipcwarden.registration.changes import make_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.registration.changes import Change
+
+bundle_argument = click.argument(
+    "bundle", metavar="DIR", type=click.Path(exists=True, file_okay=False, resolve_path=True)
+)
+hooks_dir_option = click.option(
+    "--hooks-dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False, resolve_path=True),
+    help="The directory that the engine reads.  [default: /usr/share/containers/oci/hooks.d below the root]",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change, as a patch, and change nothing.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print which files changed, for programs.")
+
+
+def carry_out(changes: list[Change], dry_run: bool, as_json: bool, otherwise: str, programs: list[str]) -> None:
+    """Make changes or only show them, and say which; `programs` are the hook's own files that were written."""
+    if not dry_run:
+        make_all(changes)
+    paths = [*programs, *(change.path for change in changes)]
+    if as_json:
+        click.echo(json.dumps({"changed": bool(paths), "files": paths}))
+    elif not paths:
+        click.echo(otherwise)
+    elif dry_run:
+        for path in programs:
+            click.echo(printable(f"would write {path}"))
+        click.echo("".join(change.shown() for change in changes), nl=False)
+    else:
+        removed = {change.path for change in changes if change.after is None}
+        for path in paths:
+            click.echo(printable(f"{'removed' if path in removed else 'wrote'} {path}"))
