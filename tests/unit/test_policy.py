@@ -327,7 +327,6 @@ def test_what_is_written_reads_as_it_was() -> None:
         ("0o17", None),
         ("1_0", None),
         ("+5", None),
-        ("0x", None),
         ("5\0x", 5),
     ],
 )

@@ -144,7 +144,7 @@ def test_takes_no_mixed_separators(key: str) -> None:
 def test_takes_exactly_two_keys_for_a_name(key: str, text: str) -> None:
     """No key but the dotted and the slashed one of a name ever gives a number."""
     named = [name for name in FILES if key in (name, name.replace(".", "/"))]
-    assert asking((key, text)).numbers == ({name: 5 for name in named} if text == "5" else {})
+    assert asking((key, text)).numbers == (dict.fromkeys(named, 5) if text == "5" else {})
 
 
 @pytest.mark.parametrize(

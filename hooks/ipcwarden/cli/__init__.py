@@ -62,7 +62,11 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(ipcwarden.__version__, prog_name="ipcwarden")
 @click.option(
     "--root",
@@ -75,6 +79,9 @@ class _Verbs(click.Group):
 def cli(context: click.Context, root: str) -> None:
     """Give every container on this host the IPC limits that its policy says, and see what each left behind."""
     context.obj = Settings(root)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(UsageError.exit_code)
 
 
 def main() -> None:
@@ -109,8 +116,6 @@ def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "ipcwarden"
     message = " ".join(error.format_message().split()).removesuffix(".")
-    if context and message == " ".join(context.get_help().split()).removesuffix("."):  # click 8.2 without a verb
-        message = "Missing command"
     return f"{printable(message[:1].lower() + message[1:])} (hint: {path} --help)"
 
 

@@ -17,6 +17,7 @@ from ipcwarden.core.sysctls import BYTES, NAMES
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.files import open_directory
 from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import inventory, read_limits
 from ipcwarden.layout import ENTRIES, PINS
@@ -102,8 +103,19 @@ def look(root: str, text: str) -> Document:
         "usage": totals(objects),
         "objects": [dict(each) for each in objects],
         "subject": entry["subject"],
-        "shared": bool(entry.get("shared")),
+        "shared": _is_shared(site, entry),
     }
+
+
+def _is_shared(site: Site, entry: dict[str, Document]) -> bool:
+    identity = identity_of(entry)
+    room = enter(site.namespaces, identity.name) if identity else None
+    if room is None:
+        return bool(entry.get("joined"))
+    try:
+        return len(room.members()) > 1
+    finally:
+        room.leave()
 
 
 def _open(root: str, path: str, text: str) -> int:
