@@ -108,11 +108,20 @@ def _run(site: Site, options: Options) -> None:
         try:
             policy = site.policy()  # first: it says in which mode faulty input is met
         except PolicyError:
-            state = _read_state(site)  # its record names the container
+            state = _read_created(site)  # its record names the container
             site.come_in(privileges.CREATE)
             protect_anyway(site, state)
             raise
-        create(site, policy, _read_state(site))
+        create(site, policy, _read_created(site))
+
+
+def _read_created(site: Site) -> ContainerState:
+    try:
+        return _read_state(site)
+    except StateError:
+        site.come_in(privileges.CREATE)
+        protect_anyway(site, None)
+        raise
 
 
 def _read_state_in_mode(site: Site) -> ContainerState:

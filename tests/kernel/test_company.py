@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipcwarden.core.digests import entry_key
 from ipcwarden.core.policy import Rule
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from support import namespace
@@ -102,6 +104,34 @@ def test_a_joiner_that_fails(start: Callable[..., Container], spoil: Callable[[C
     assert joiner.create().code in (65, 77, 78)
     assert shmmax(owner) == SHMMAX
     assert len(owner.pins()) == len(owner.entries()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"id": "j x"}, {"id": "j\n"}, {"annotations": {"a": "x" * (1 << 20)}}, {"bundle": "/b\n"}],
+    ids=["blank in id", "newline in id", "huge annotations", "newline in bundle"],
+)
+def test_a_joiner_whose_state_is_refused(start: Callable[..., Container], changes: dict[str, Any]) -> None:
+    """What crun wrote for a joiner whose state we do not take is undone in every namespace that is somebody's."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner)
+    overrule(joiner)
+    assert joiner.create(**changes).code == 65
+    assert shmmax(owner) == SHMMAX
+
+
+@pytest.mark.parametrize("content", ['{"version":9}', "fifo"])
+def test_a_joiner_whose_entry_cannot_be_taken(start: Callable[..., Container], content: str) -> None:
+    """Nor does an entry of its that cannot be read leave the owner with the joiner's values."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner)
+    entry = joiner.root / "run" / "ipcwarden" / "containers" / f"{entry_key(joiner.id, str(joiner.bundle))}.json"
+    os.mkfifo(entry) if content == "fifo" else entry.write_text(content)
+    overrule(joiner)
+    assert joiner.create().code == 74
+    assert shmmax(owner) == SHMMAX
 
 
 @pytest.mark.parametrize("failing", [1, 2], ids=["creating", "applied"])
@@ -240,6 +270,53 @@ def test_both_dead_before_the_first_poststop(start: Callable[..., Container], fi
     assert (present["present"]["shm"]["count"], "leftovers" in present) == (1, False)
     assert (leftovers["leftovers"]["shm"]["count"], leftovers["namespace"]["destroyed"]) == (1, True)
     assert {each["fate"] for each in leftovers["objects"]} == {"freed"}
+
+
+def test_a_joiner_of_a_permissive_owner(start: Callable[..., Container], root: Path) -> None:
+    """Where nobody enforces, what stands in the namespace counts, and an enforcing joiner leaves it as it is."""
+    owner = start()
+    rules = [Rule("owner", (("name", (owner.id,)),), 0, "permissive"), Rule("others", (), 0, "enforcing")]
+    put_policy(root, rules, [profile(on_violation="clamp")])
+    owner.create().check()
+    overrule(owner, value="1048576")  # runc writes what the owner asks for after the hook
+    joiner = joining(start, owner)
+    joiner.create().check()
+    assert shmmax(owner) == "1048576"
+
+
+def test_a_killed_hook_loses_nobodys_membership(start: Callable[..., Container], root: Path) -> None:
+    """A life whose membership is lost gets it back by gc: its limits are kept from joiners."""
+    owner = start()
+    owner_only(root, owner)
+    owner.create().check()
+    [room] = (root / "run" / "ipcwarden" / "namespaces").iterdir()
+    for each in room.iterdir():
+        each.unlink()
+    room.rmdir()
+    run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc").check()
+    joiner = joining(start, owner)
+    overrule(joiner)
+    joiner.create().check()
+    assert shmmax(owner) == SHMMAX
+
+
+def test_three_under_one_key(start: Callable[..., Container]) -> None:
+    """Lives that are set aside, two created at once, are all found by their poststops."""
+    one, two, three = start(), start(), start()
+    for each in (two, three):
+        each.id, each.bundle = one.id, one.bundle
+    one.create().check()
+    command = [PYTHON, "-I", "-S", str(HOOK), "--root", str(one.root), "createRuntime"]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for process, each in zip(both, (two, three), strict=True):
+        process.communicate(each.state("creating"))
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(one.pins()) == len(one.entries()) == 3
+    for each in (one, two, three):
+        each.kill()
+        each.poststop().check()
+    assert one.pins() == one.entries() == []
+    assert [record["event"] for record in one.records()].count("teardown") == 3
 
 
 def test_two_created_at_once(start: Callable[..., Container]) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support import namespace
-from support.shell import REPOSITORY, run
+from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from support.sandbox import Container
     from support.shell import Result
@@ -56,6 +56,19 @@ def test_leaves_the_living_alone(container: Container) -> None:
     before = (container.entry(), container.pins())
     gc(container.root).check()
     assert (container.entry(), container.pins()) == before
+
+
+def test_a_container_without_its_first_thread_lives(start: Callable[..., Container]) -> None:
+    """A process whose first thread has ended looks like a zombie while the others run: it is left alone."""
+    container = start(threads=True)
+    container.create().check()
+    assert container.process.stdin is not None
+    container.process.stdin.write("end\n")
+    container.process.stdin.flush()
+    status = Path(f"/proc/{container.process.pid}/status")
+    until(lambda: "zombie" in status.read_text(), "the first thread to end")
+    gc(container.root).check()
+    assert len(container.pins()) == 1
 
 
 def test_leaves_another_process_of_the_same_number(container: Container) -> None:

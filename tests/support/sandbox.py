@@ -141,10 +141,24 @@ def call(stage: str, stdin: str, root: Path, *options: str, env: Mapping[str, st
     return run(PYTHON, "-I", "-S", HOOK, "--root", root, *options, stage, stdin=stdin, env=env or {"PATH": "/bin"})
 
 
-def start(root: Path, bundle: Path, *, ipc: str = "", userns: bool = False, name: str = "c1") -> Container:
+# A program whose first thread ends, when it is told to, while another goes on.
+_THREADS = """
+import ctypes, sys, threading, time
+threading.Thread(target=time.sleep, args=(3600,)).start()
+print("made", flush=True)
+sys.stdin.readline()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def start(
+    root: Path, bundle: Path, *, ipc: str = "", userns: bool = False, threads: bool = False, name: str = "c1"
+) -> Container:
     """Start a process in a fresh IPC namespace (or the one at the path `ipc`, or "host"), and give it a bundle."""
     waiting = [str(PAYLOADS / "leave"), "--wait"]
-    if userns:
+    if threads:
+        command = ["unshare", "--ipc", PYTHON, "-c", _THREADS]
+    elif userns:
         command = ["unshare", "--user", "--ipc", "sh", "-c", f"read mapped; exec {' '.join(waiting)}"]
     elif ipc == "host":
         command = waiting

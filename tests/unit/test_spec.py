@@ -143,7 +143,7 @@ def test_takes_no_mixed_separators(key: str) -> None:
 @given(st.text("kernl.shmax/", max_size=16), st.sampled_from(["5", "05"]))
 def test_takes_exactly_two_keys_for_a_name(key: str, text: str) -> None:
     """No key but the dotted and the slashed one of a name ever gives a number."""
-    named = [name for name in FILES if key in (name, name.replace(".", "/"))]
+    named = [name for name in FILES if key in (name, name.replace(".", "/")) and name != "kernel.sem"]
     assert asking((key, text)).numbers == (dict.fromkeys(named, 5) if text == "5" else {})
 
 
@@ -522,7 +522,9 @@ CAPABLE = {"capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"]}}
         (CAPABLE, {"readonlyPaths": ["/nothing"]}, True),
         (CAPABLE, {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, True),
         ({"capabilities": {"bounding": []}}, {"maskedPaths": [], "readonlyPaths": []}, False),
-        ({"capabilities": {"bounding": ["cap_sys_admin", "SYS_ADMIN"]}}, {}, False),
+        ({"capabilities": {"bounding": ["SYS_ADMIN", "CAP_SYS_ADMINS", 7]}}, {}, False),
+        ({"capabilities": {"bounding": ["cap_sys_admin"]}}, {}, True),
+        ({"capabilities": {"bounding": ["CAP_SYS_ADMIN\0x"]}}, {}, True),
         ({"capabilities": {"bounding": ["CAP_CHOWN"]}}, {}, False),
         ({"capabilities": {"effective": ["CAP_SYS_ADMIN"]}}, {}, False),
         ({"capabilities": {"bounding": "CAP_SYS_ADMIN"}}, {}, False),

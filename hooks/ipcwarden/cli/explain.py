@@ -17,7 +17,7 @@ from ipcwarden.errors import NamespaceError, RecordError, why
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
 from ipcwarden.layout import NAMESPACES, beneath
-from ipcwarden.stages.company import company_in, in_force
+from ipcwarden.stages.company import company_in, enforcer
 from ipcwarden.stages.create import open_case, plan_of
 from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
@@ -142,9 +142,10 @@ def _in_force(site: Site, case: Case) -> dict[str, int] | None:
     if room is None:
         return None
     try:
-        owner = in_force(company_in(site, room, identity, entry_key(case.container, case.bundle)))
+        company = company_in(site, room, identity, entry_key(case.container, case.bundle))
     finally:
         room.leave()
+    owner = enforcer(company) or next(iter(company.values()), None)
     return limits_of(owner) if owner else None
 
 

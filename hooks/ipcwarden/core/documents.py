@@ -56,6 +56,8 @@ def parse(data: bytes) -> Document:
             document, end = json.loads(text), len(text)
         except ValueError as error:
             raise ValueError(str(error).lower()) from None
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if end != len(text):

@@ -115,7 +115,9 @@ def _is_privileged(document: dict[str, Document]) -> bool:
     # There is no flag.  This capability is what --privileged gives, and what it takes to undo every other shield.
     capabilities = _section(_section(document, "process"), "capabilities", "process.")
     bounding = _member(capabilities, "bounding", "process.capabilities.")
-    return isinstance(bounding, list) and "CAP_SYS_ADMIN" in bounding
+    # crun, as C, reads a name up to its first NUL, and in any letter case.
+    names = bounding if isinstance(bounding, list) else []
+    return any(isinstance(name, str) and name.partition("\0")[0].upper() == "CAP_SYS_ADMIN" for name in names)
 
 
 def _pairs(section: Document) -> list[tuple[str, Document]]:

@@ -63,17 +63,29 @@ class Entry:
                     raise
             except BaseException:
                 posix.close(fd)
-                posix.unlink(draft, dir_fd=self.directory)
+                self._discard(draft)
                 raise
         raise AssertionError("the last try has returned or raised")
 
-    def set_aside(self, key: str) -> None:
-        """Give the entry another key, for gc to finish.  Raises `RecordError`."""
+    def _discard(self, draft: str) -> None:
         try:
-            posix.rename(self.key + _SUFFIX, key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+            posix.unlink(draft, dir_fd=self.directory)
+        except FileNotFoundError:
+            pass  # it is in place already
+
+    def set_aside(self, key: str) -> Entry:
+        """Give the entry another key, for gc to finish, and return the empty one that takes its place, locked.
+
+        There is no moment in which the key is free for others.  Raises `RecordError`.
+        """
+        name = self.key + _SUFFIX
+        try:
+            posix.link(name, key + _SUFFIX, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+            fd = self._put(b"")
         except OSError as error:
             raise RecordError(f"cannot set the ledger entry '{self.key}' aside: {why(error)}") from error
-        self.key = key
+        self.release()
+        return Entry(self.directory, self.key, fd)
 
     def delete(self) -> None:
         """Take the entry out of the ledger, and release it.  Raises `RecordError`."""

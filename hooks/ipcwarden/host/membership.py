@@ -74,8 +74,8 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
         posix.close(fd)
 
 
-def rename(directory: int, name: str, old: str, new: str) -> None:
-    """Give a member of a room another key, without its lock: whoever holds one room must not wait for another.
+def note(directory: int, name: str, key: str) -> None:
+    """Make a container a member of a room without its lock: whoever holds one must not wait for another.
 
     Raises `RecordError`.
     """
@@ -83,21 +83,22 @@ def rename(directory: int, name: str, old: str, new: str) -> None:
         try:
             _make(directory, name)
             fd = posix.open(name, posix.O_RDONLY | posix.O_DIRECTORY | O_FILE, dir_fd=directory)
+            try:
+                return posix.close(posix.open(key, posix.O_WRONLY | posix.O_CREAT | O_FILE, 0o600, dir_fd=fd))
+            finally:
+                posix.close(fd)
         except FileNotFoundError:
-            continue
+            continue  # the room has just gone
         except OSError as error:
-            raise RecordError(f"cannot open the members of the namespace '{name}': {why(error)}") from error
-        room = Room(directory, name, fd)
-        try:
-            posix.close(posix.open(new, posix.O_WRONLY | posix.O_CREAT | O_FILE, 0o600, dir_fd=fd))
-            room.remove(old)
-            return
-        except FileNotFoundError:
-            pass  # the room has just gone
-        except OSError as error:
-            raise RecordError(f"cannot write down that '{new}' is in a namespace: {why(error)}") from error
-        finally:
-            posix.close(fd)
+            raise RecordError(f"cannot write down that '{key}' is in a namespace: {why(error)}") from error
+
+
+def erase(directory: int, name: str, key: str) -> None:
+    """Take a member out of a room without its lock; what is not there is no error."""
+    try:
+        posix.unlink(f"{name}/{key}", dir_fd=directory)
+    except OSError:
+        pass
 
 
 def names(directory: int) -> list[str]:

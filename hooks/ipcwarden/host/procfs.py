@@ -42,12 +42,16 @@ def host_memory() -> int:
 
 
 def started(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 where it is gone or has only to be reaped."""
+    """Return when a process started, in clock ticks since boot; 0 where it is gone or has only to be reaped.
+
+    One whose first thread has ended while others run looks like a zombie, and lives.
+    """
     try:
         fields = slurp(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
     except OSError:
         return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1  # num_threads
+    return 0 if ended else int(fields[19])
 
 
 def executable(pid: int) -> str | None:

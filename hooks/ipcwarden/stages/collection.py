@@ -11,9 +11,10 @@ from ipcwarden.errors import KernelError, RecordError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
-from ipcwarden.host.membership import enter, names
+from ipcwarden.host.membership import enter, names, note
 from ipcwarden.host.namespace import identify, unpin
-from ipcwarden.stages.life import identity_document, is_living, undelivered_of
+from ipcwarden.stages.company import is_unfinished
+from ipcwarden.stages.life import identity_document, identity_of, is_living, undelivered_of
 from ipcwarden.stages.teardown import tear_down
 from ipcwarden.values import value
 
@@ -110,7 +111,7 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
 
 
 def tidy(site: Site) -> None:
-    """Remove what nobody speaks of: drafts whose writer died, and members that have no entry."""
+    """Remove drafts whose writer died, and members that have no entry; note members that a killed hook has lost."""
     remove_drafts(site.entries)
     for name in names(site.namespaces):
         room = enter(site.namespaces, name)
@@ -119,6 +120,11 @@ def tidy(site: Site) -> None:
                 if not peek(site.entries, key):
                     room.remove(key)
             room.leave()
+    for key in keys(site.entries):
+        document = peek(site.entries, key)
+        identity = identity_of(document) if is_unfinished(document, site.boot) else None
+        if identity is not None:
+            note(site.namespaces, identity.name, key)  # it may have been lost with a hook that was killed
 
 
 def strays(site: Site) -> list[str]:

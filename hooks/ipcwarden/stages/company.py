@@ -10,8 +10,8 @@ from ipcwarden.core.plan import exceeds
 from ipcwarden.core.record import container_of
 from ipcwarden.errors import PolicyViolation, WardenError
 from ipcwarden.host.ledger import peek
-from ipcwarden.host.membership import enter
-from ipcwarden.host.namespace import identify, is_hosts, join, open_of
+from ipcwarden.host.membership import enter, names
+from ipcwarden.host.namespace import identify, is_hosts, join, open_of, open_pinned
 from ipcwarden.host.procfs import read_limits, write_limits
 from ipcwarden.stages.life import identity_of, limits_of
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
+FIRST_PID = 2  # 1 is the machine's own init, or the container's as it sees itself
 _UNFINISHED = ("creating", "applied", "stopping")
 
 
@@ -31,16 +32,34 @@ def company_in(site: Site, room: Room, identity: Identity, but: str) -> dict[str
     found = {}
     for key in room.members():
         document = {} if key == but else peek(site.entries, key)
-        theirs = identity_of(document) if document.get("state") in _UNFINISHED else None
+        theirs = identity_of(document) if is_unfinished(document, site.boot) else None
         if theirs is not None and theirs.same_as(identity):
             found[key] = document
     return found
 
 
-def in_force(company: dict[str, dict[str, Document]]) -> dict[str, Document] | None:
-    """Return the entry whose limits are in force: of one that enforces, else of any."""
-    applied = [document for document in company.values() if document.get("limits")]
-    return next((document for document in applied if _enforces(document)), applied[0] if applied else None)
+def is_unfinished(document: dict[str, Document], boot: str) -> bool:
+    """Tell whether a life of this boot has still to be finished, dead or alive."""
+    return document.get("state") in _UNFINISHED and document.get("boot") == boot
+
+
+def limits_in_force(site: Site, fd: int, company: dict[str, dict[str, Document]]) -> dict[str, int] | None:
+    """Return the limits that hold in a namespace that is somebody's already, else None.
+
+    Where somebody enforces they are that one's, whatever stands there now; else what stands there.
+    """
+    owner = enforcer(company)
+    if owner is not None:
+        return limits_of(owner)
+    if not company:
+        return None
+    join(fd, site.hosts)
+    return read_limits()
+
+
+def enforcer(company: dict[str, dict[str, Document]]) -> dict[str, Document] | None:
+    """Return the entry of somebody who enforces."""
+    return next((document for document in company.values() if document.get("limits") and _enforces(document)), None)
 
 
 def _enforces(document: dict[str, Document]) -> bool:
@@ -48,13 +67,14 @@ def _enforces(document: dict[str, Document]) -> bool:
     return isinstance(subject, dict) and subject.get("enforced") is True
 
 
-def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], state: ContainerState) -> None:
+def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], joiner: ContainerState | None) -> None:
     """Put back what is in force in a namespace where somebody enforces, and record what had to be.
 
-    Raises `PolicyViolation` where a joiner that runs already had more than is in force.
+    `joiner` is None where it cannot be told who it is.  Raises `PolicyViolation` where it runs already and had more
+    than is in force.
     """
-    owner = in_force(company)
-    if owner is None or not _enforces(owner):
+    owner = enforcer(company)
+    if owner is None:
         return
     wanted = limits_of(owner)
     join(fd, site.hosts)
@@ -65,7 +85,7 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], state: Co
     write_limits(wanted, found)
     subject = owner["subject"]
     assert isinstance(subject, dict)
-    late = state.status == "running"
+    late = joiner is not None and joiner.status == "running"
     record = {
         **site.record(
             "verified",
@@ -80,11 +100,11 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], state: Co
                 for name in wrong
             ],
             late=late,
-            joiner=container_of(state.id, state.bundle, Facts()),
+            joiner=container_of(joiner.id, joiner.bundle, Facts()) if joiner else None,
         ),
         **subject,
     }
-    site.deliver_refusal(record, entry_key(state.id, state.bundle))
+    site.deliver_refusal(record, entry_key(joiner.id, joiner.bundle) if joiner else "unknown")
     too_much = [f"{name}={found[name]}" for name in wrong if exceeds(name, found[name], wanted[name])]
     if late and too_much:
         raise PolicyViolation(f"the namespace it joined had {', '.join(too_much)} when it started, put right since")
@@ -109,9 +129,33 @@ def protect(site: Site, state: ContainerState) -> None:
         posix.close(fd)
 
 
-def protect_anyway(site: Site, state: ContainerState) -> None:
-    """Do as `protect` does on the way out of an error, which is the one to tell."""
+def protect_everywhere(site: Site) -> None:
+    """Keep the limits of every namespace: a joiner came whose state does not say where it is."""
+    for name in names(site.namespaces) if site.has_ledger() else ():
+        room = enter(site.namespaces, name)
+        if room is None:
+            continue
+        try:
+            members = {key: peek(site.entries, key) for key in room.members()}
+            company = {key: each for key, each in members.items() if is_unfinished(each, site.boot)}
+            owner = enforcer(company)
+            identity = identity_of(owner) if owner else None
+            if owner is not None and identity is not None:
+                fd = open_pinned(site.pins, str(owner["pin"]), identity)
+                try:
+                    keep(site, fd, company, None)
+                finally:
+                    posix.close(fd)
+        finally:
+            room.leave()
+
+
+def protect_anyway(site: Site, state: ContainerState | None) -> None:
+    """Do so on the way out of an error, which is the one to tell: crun has written a request before any hook."""
     try:
-        protect(site, state)
+        if state is not None and state.pid >= FIRST_PID:
+            protect(site, state)
+        else:
+            protect_everywhere(site)
     except WardenError:
         pass

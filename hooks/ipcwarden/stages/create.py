@@ -23,16 +23,15 @@ from ipcwarden.errors import (
 from ipcwarden.files import read
 from ipcwarden.host.engines import facts_of
 from ipcwarden.host.ledger import take
-from ipcwarden.host.membership import enter, rename
+from ipcwarden.host.membership import enter, erase, note
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, in_user_namespace, read_limits, started, write_limits
-from ipcwarden.stages.company import company_in, in_force, keep, protect, protect_anyway
-from ipcwarden.stages.life import identity_document, identity_of, is_of, limits_of, texts, wanted_of
+from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway
+from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ipcwarden.core.documents import Document
     from ipcwarden.core.facts import Facts
     from ipcwarden.core.policy import Memory, Policy, Profile, Rule
     from ipcwarden.core.state import ContainerState
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
-
-_FIRST_PID = 2  # 1 is the machine's own init, or the container's as it sees itself
 
 
 @value
@@ -68,6 +65,8 @@ def read_spec(bundle: str) -> Spec:
         raise StateError(f"cannot read '{path}': {why(error)}") from error
     except ValueError as error:
         raise StateError(f"cannot read '{path}': {error}") from error
+    except (RecursionError, MemoryError) as error:
+        raise StateError(f"cannot read '{path}': it is too tangled") from error
 
 
 def open_case(site: Site, policy: Policy, container: str, bundle: str, program: str | None) -> Case:
@@ -89,14 +88,8 @@ def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request |
 
 def create(site: Site, policy: Policy, state: ContainerState) -> None:
     """Handle one creation stage.  Raises `PolicyViolation` and every other `WardenError`: then nothing is left."""
-    if state.pid < _FIRST_PID:
-        raise StateError(
-            f"cannot use the state: its pid is {state.pid}, which is no process of the host's",
-            "register the hook at createRuntime, not at createContainer or startContainer",
-        )
-    if state.status not in ("creating", "created", ""):
-        raise StateError(f"cannot create what is '{state.status[:32]}'", "register this stage at createRuntime")
     try:
+        _check_stage(state)
         case = _open_in_time(site, policy, state)
     except WardenError:
         site.come_in(privileges.CREATE)
@@ -120,8 +113,21 @@ def create(site: Site, policy: Policy, state: ContainerState) -> None:
             _meet_host(site, case, key)
         else:
             _govern(site, case, key, fd, state)
+    except BaseException:
+        protect_anyway(site, state)
+        raise
     finally:
         posix.close(fd)
+
+
+def _check_stage(state: ContainerState) -> None:
+    if state.pid < FIRST_PID:
+        raise StateError(
+            f"cannot use the state: its pid is {state.pid}, which is no process of the host's",
+            "register the hook at createRuntime, not at createContainer or startContainer",
+        )
+    if state.status not in ("creating", "created", ""):
+        raise StateError(f"cannot create what is '{state.status[:32]}'", "register this stage at createRuntime")
 
 
 def _open_in_time(site: Site, policy: Policy, state: ContainerState) -> Case:
@@ -183,18 +189,15 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState) ->
         assert room is not None
         try:
             company = company_in(site, room, identity, key)
-            try:
-                plan = _decide(site, case, key, fd, company)
-                if entry.document and not _is_the_same(site, entry, identity, state.pid):
-                    # An earlier life whose poststop never came, or another root's: it is finished under another key.
-                    entry = _set_aside(site, entry, room)
-                room.add(key)
-                if site.subject["mode"] == "permissive":
-                    keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
-                _apply(site, case, entry, fd, identity, state.pid, plan, company)
-            except BaseException:
-                keep(site, fd, company, state)
-                raise
+            limits = limits_in_force(site, fd, company)
+            plan = _decide(site, case, key, fd, limits)
+            if entry.document and not _is_the_same(site, entry, identity, state.pid):
+                # An earlier life whose poststop never came, or another root's: it is finished under another key.
+                entry = _set_aside(site, entry, room)
+            room.add(key)
+            if site.subject["mode"] == "permissive":
+                keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
+            _apply(site, case, entry, fd, identity, state.pid, plan, limits)
         finally:
             if not entry.document:
                 room.remove(key)
@@ -221,23 +224,18 @@ def _do_again(site: Site, entry: Entry, fd: int) -> None:
 def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
     key, aside = entry.key, f"{entry.key}~{site.began:x}"
     theirs = identity_of(entry.document)
-    entry.set_aside(aside)
-    if theirs is not None and room.name == theirs.name:
-        room.remove(key)
-        room.add(aside)
-    elif theirs is not None:
-        rename(site.namespaces, theirs.name, key, aside)
-    entry.release()
-    fresh = take(site.entries, key, create=True)
-    assert fresh is not None
+    if theirs is not None:
+        note(site.namespaces, theirs.name, aside)  # first: without it nobody would know that it is in there
+    fresh = entry.set_aside(aside)
+    if theirs is not None and theirs.name != room.name:
+        erase(site.namespaces, theirs.name, key)
     return fresh
 
 
-def _decide(site: Site, case: Case, key: str, fd: int, company: dict[str, dict[str, Document]]) -> Plan:
+def _decide(site: Site, case: Case, key: str, fd: int, limits: dict[str, int] | None) -> Plan:
     """Decide, and raise where that means to refuse: then nothing of the request is left in force."""
-    owner = in_force(company)
-    plan = plan_of(case, limits_of(owner) if owner else None)
-    unowned = owner is None and case.spec.ipc != "private"
+    plan = plan_of(case, limits)
+    unowned = limits is None and case.spec.ipc != "private"
     if plan.decision == "refused" and site.subject["mode"] == "enforcing" and unowned:
         join(fd, site.hosts)
         _take_back(case)
@@ -267,11 +265,10 @@ def _apply(
     identity: Identity,
     pid: int,
     plan: Plan,
-    company: dict[str, dict[str, Document]],
+    limits: dict[str, int] | None,
 ) -> None:
     """Pin, apply, read back and record; on a failure no pin and no entry are left, and the limits are as before."""
     enforcing = site.subject["mode"] == "enforcing"
-    owner = in_force(company)
     found: dict[str, int] = {}
     try:
         pin(site.pins, _write_creating(site, case, entry, identity, pid), fd)
@@ -279,7 +276,7 @@ def _apply(
         join(fd, site.hosts)
         found = read_limits()
         # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
-        now = write_limits(limits_of(owner) if owner else plan.wanted(), found) if enforcing else found
+        now = write_limits(limits or plan.wanted(), found) if enforcing else found
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now))
@@ -290,7 +287,7 @@ def _apply(
             namespace={
                 "id": identity.id or None,
                 "inode": identity.inode,
-                "shared": bool(company) or case.spec.ipc != "private",
+                "shared": limits is not None or case.spec.ipc != "private",
             },
         )
         site.deliver(record, entry.key, entry)

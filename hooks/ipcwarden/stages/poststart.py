@@ -8,6 +8,7 @@ from ipcwarden.core.digests import entry_key
 from ipcwarden.core.plan import exceeds
 from ipcwarden.errors import NamespaceError, PolicyViolation
 from ipcwarden.host.ledger import take
+from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import read_limits, started, write_limits
 from ipcwarden.stages.company import protect
@@ -65,12 +66,17 @@ def _put_right(site: Site, entry: Entry, late: bool) -> None:
         join(fd, site.hosts)
     finally:
         posix.close(fd)
-    found = read_limits()
-    wrong = {name: found[name] for name, number in wanted.items() if found[name] != number}
-    if not wrong:
-        return
-    now = write_limits(wanted, found)
-    entry.write(limits=texts({**limits_of(entry.document), **now}))
+    room = enter(site.namespaces, identity.name)
+    try:
+        found = read_limits()
+        wrong = {name: found[name] for name, number in wanted.items() if found[name] != number}
+        if not wrong:
+            return
+        write_limits(wanted, found)
+        entry.write(limits=texts({**limits_of(entry.document), **wanted}))
+    finally:
+        if room is not None:
+            room.leave()
     sysctls: list[Document] = []
     for each in entry.document["sysctls"]:  # type: ignore[union-attr]  # a list, as wanted_of has seen
         if isinstance(each, dict) and each["name"] in wrong:

@@ -40,7 +40,8 @@ def _stopped(site: Site, key: str) -> Entry | None:
     """Return the entry of the life that has ended: two runtimes' roots may run one bundle under one id."""
     for each in lives(site.entries, key):
         entry = take(site.entries, each)
-        if entry is not None and entry.document and not is_living(entry.document, site.boot):
+        done = entry is not None and (not entry.document or entry.state == "recorded")  # gc delivers it
+        if entry is not None and not done and not is_living(entry.document, site.boot):
             return entry
         if entry is not None:
             entry.release()
