@@ -15,6 +15,7 @@ from ipcwarden.core.sysctls import (
     NAMES,
     as_kernel_reads,
     canonical,
+    file_of,
     numbers,
     path_of,
     range_of,
@@ -341,3 +342,8 @@ def test_reads_as_the_kernel_does_in_every_base(number: int) -> None:
     assert {as_kernel_reads(text) for text in (f"{number}", f"0{number:o}", f"0x{number:x}", f"0X{number:X}")} == {
         number
     }
+
+
+def test_knows_the_file_of_each_name() -> None:
+    """The four fields of kernel.sem stand in one file, every other name in its own."""
+    assert {name: file_of(name) for name in NAMES} == {name: file for file, names in FILES.items() for name in names}

@@ -47,22 +47,25 @@ def parse(data: bytes) -> Document:
     """
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
-        document, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any object with these names
+        document, end = _scan(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if end != len(text):
+        raise ValueError(f"something follows the document, at character {end + 1}")
+    return document
+
+
+def _scan(text: str) -> tuple[Document, int]:
+    try:
+        found: tuple[Document, int] = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any such object
     except (StopIteration, SystemError):
         # The scanner's errors live in the json package, which knows the place: without it Python 3.11 says SystemError.
         import json
 
         try:
-            document, end = json.loads(text), len(text)
+            return json.loads(text), len(text)
         except ValueError as error:
             raise ValueError(str(error).lower()) from None
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if end != len(text):
-        raise ValueError(f"something follows the document, at character {end + 1}")
-    found: Document = document
     return found
 
 
