@@ -17,8 +17,8 @@ from ipcwarden.errors import NamespaceError, RecordError, why
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
 from ipcwarden.layout import NAMESPACES, beneath
+from ipcwarden.stages.case import open_case, plan_of
 from ipcwarden.stages.company import company_in, enforcer
-from ipcwarden.stages.create import open_case, plan_of
 from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
 from ipcwarden.values import value
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
     from ipcwarden.core.facts import Facts
-    from ipcwarden.stages.create import Case
+    from ipcwarden.stages.case import Case
 
 _FACTS = (
     "engine",

@@ -6,10 +6,9 @@ import posix
 
 from ipcwarden import privileges
 from ipcwarden.core.digests import entry_key
-from ipcwarden.core.plan import Plan, Violation, decide, sentence
-from ipcwarden.core.policy import match
+from ipcwarden.core.plan import Plan, Violation, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
-from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, parse_spec
+from ipcwarden.core.spec import Request
 from ipcwarden.core.sysctls import FILES, as_kernel_reads
 from ipcwarden.errors import (
     ApplyError,
@@ -18,72 +17,24 @@ from ipcwarden.errors import (
     PolicyViolation,
     StateError,
     WardenError,
-    why,
 )
-from ipcwarden.files import read
-from ipcwarden.host.engines import facts_of
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter, erase, note
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, pin, unpin
-from ipcwarden.host.procfs import executable, in_user_namespace, read_limits, started, write_limits
+from ipcwarden.host.procfs import executable, read_limits, started, write_limits
+from ipcwarden.stages.case import open_case, plan_of
 from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
-from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ipcwarden.core.facts import Facts
-    from ipcwarden.core.policy import Memory, Policy, Profile, Rule
+    from ipcwarden.core.policy import Policy
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
     from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
+    from ipcwarden.stages.case import Case
     from ipcwarden.stages.site import Site
-
-
-@value
-class Case:
-    """All that the decision on one container rests on.  `profile` and `rule` are None where no rule matches."""
-
-    container: str
-    bundle: str
-    spec: Spec
-    facts: Facts
-    unknown: tuple[str, ...]
-    rule: Rule | None
-    profile: Profile | None
-    kernel: dict[str, int]
-    memory: Memory
-
-
-def read_spec(bundle: str) -> Spec:
-    """Read a bundle's config.json.  Raises `StateError`."""
-    path = f"{bundle}/config.json"
-    try:
-        return parse_spec(read(path, MAX_SPEC_BYTES))
-    except OSError as error:
-        raise StateError(f"cannot read '{path}': {why(error)}") from error
-    except ValueError as error:
-        raise StateError(f"cannot read '{path}': {error}") from error
-    except (RecursionError, MemoryError) as error:
-        raise StateError(f"cannot read '{path}': it is too tangled") from error
-
-
-def open_case(site: Site, policy: Policy, container: str, bundle: str, program: str | None) -> Case:
-    """Gather what is known of a container, and find its rule; changes nothing.  Raises `StateError`."""
-    spec = read_spec(bundle)
-    facts = facts_of(container, bundle, spec, program, in_user_namespace())
-    rule, unknown = match(policy, facts)
-    profile = policy.profile_of(rule) if rule else None
-    kernel = policy.kernel_values(posix.uname().release)
-    memory = site.memory(spec.memory_limit, policy.ipcmni_extend)
-    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
-
-
-def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
-    """Decide on a case that has a rule; `limits` are those of a namespace that is somebody's already."""
-    assert case.profile is not None
-    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits)
 
 
 def create(site: Site, policy: Policy, state: ContainerState) -> None:

@@ -1,0 +1,66 @@
+"""One container's case: all that is known of it and its rule.  The creation stage decides on it, `explain` too."""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.plan import Plan, decide
+from ipcwarden.core.policy import match
+from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec
+from ipcwarden.errors import StateError, why
+from ipcwarden.files import read
+from ipcwarden.host.engines import facts_of
+from ipcwarden.host.procfs import in_user_namespace
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.facts import Facts
+    from ipcwarden.core.policy import Memory, Policy, Profile, Rule
+    from ipcwarden.core.spec import Request, Spec
+    from ipcwarden.stages.site import Site
+
+
+@value
+class Case:
+    """All that the decision on one container rests on.  `profile` and `rule` are None where no rule matches."""
+
+    container: str
+    bundle: str
+    spec: Spec
+    facts: Facts
+    unknown: tuple[str, ...]
+    rule: Rule | None
+    profile: Profile | None
+    kernel: dict[str, int]
+    memory: Memory
+
+
+def read_spec(bundle: str) -> Spec:
+    """Read a bundle's config.json.  Raises `StateError`."""
+    path = f"{bundle}/config.json"
+    try:
+        return parse_spec(read(path, MAX_SPEC_BYTES))
+    except OSError as error:
+        raise StateError(f"cannot read '{path}': {why(error)}") from error
+    except ValueError as error:
+        raise StateError(f"cannot read '{path}': {error}") from error
+    except (RecursionError, MemoryError) as error:
+        raise StateError(f"cannot read '{path}': it is too tangled") from error
+
+
+def open_case(site: Site, policy: Policy, container: str, bundle: str, program: str | None) -> Case:
+    """Gather what is known of a container, and find its rule; changes nothing.  Raises `StateError`."""
+    spec = read_spec(bundle)
+    facts = facts_of(container, bundle, spec, program, in_user_namespace())
+    rule, unknown = match(policy, facts)
+    profile = policy.profile_of(rule) if rule else None
+    kernel = policy.kernel_values(posix.uname().release)
+    memory = site.memory(spec.memory_limit, policy.ipcmni_extend)
+    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
+
+
+def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
+    """Decide on a case that has a rule; `limits` are those of a namespace that is somebody's already."""
+    assert case.profile is not None
+    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits)
