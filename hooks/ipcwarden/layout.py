@@ -7,7 +7,6 @@ SITE_PROFILES = "usr/share/ipcwarden/profiles"
 STATE = "var/lib/ipcwarden"  # the policy in force
 COMPILED = "policy.compiled"
 PREVIOUS = "policy.previous"
-RUN = "run/ipcwarden"
 ENTRIES = "run/ipcwarden/containers"
 PINS = "run/ipcwarden/pins"
 NAMESPACES = "run/ipcwarden/namespaces"

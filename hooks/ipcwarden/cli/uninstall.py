@@ -29,7 +29,7 @@ def command() -> None:
 @dry_run_option
 @json_option
 @click.pass_obj
-def bundle_command(settings: Settings, bundle: str, dry_run: bool, as_json: bool) -> None:  # noqa: ARG001
+def bundle_command(settings: Settings, bundle: str, dry_run: bool, as_json: bool) -> None:  # noqa: ARG001  (click gives every verb the settings)
     """Take the hooks out of the config.json of the bundle DIR: it is then what it was before.
 
     Containers that run from it keep their poststop: runc and crun noted it when they were created.

@@ -52,7 +52,7 @@ def parse_state(data: bytes) -> ContainerState:
         bundle=str(document["bundle"]),
         status=str(document.get("status", "")),
         pid=int(document.get("pid", 0)),  # type: ignore[arg-type]  # fault_of saw to it
-        annotations=annotations,  # type: ignore[arg-type]
+        annotations=annotations,  # type: ignore[arg-type]  # so it did here
     )
 
 
@@ -73,7 +73,7 @@ def fault_of(state: Document) -> str:
     if not isinstance(status, str):
         return "its status is not a text"
     whole = isinstance(pid, int) or (isinstance(pid, float) and pid.is_integer())
-    if isinstance(pid, bool) or not whole or not 0 <= pid <= _PID_LIMIT:  # type: ignore[operator]
+    if isinstance(pid, bool) or not whole or not 0 <= pid <= _PID_LIMIT:  # type: ignore[operator]  # whole
         return f"its pid {str(pid)[:32]} is not a whole number from 0 to {_PID_LIMIT}"
     if annotations is not None and (
         not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values())

@@ -146,6 +146,15 @@ def leave(own: int) -> None:
         raise KernelError(f"cannot return to our own IPC namespace: {why(error)}") from error
 
 
+def is_taken(pins: int, name: str) -> bool:
+    """Tell whether there is a file of this name, pinning something or not."""
+    try:
+        posix.stat(name, dir_fd=pins, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def pin(pins: int, name: str, fd: int) -> None:
     """Mount a namespace on a new file of the directory `pins`, so that it outlives its processes.
 

@@ -20,7 +20,7 @@ from ipcwarden.errors import (
 )
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter, erase, note
-from ipcwarden.host.namespace import identify, is_hosts, join, open_of, pin, unpin
+from ipcwarden.host.namespace import identify, is_hosts, is_taken, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, read_limits, started, write_limits
 from ipcwarden.stages.case import open_case, plan_of
 from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway
@@ -253,9 +253,9 @@ def _apply(
 
 
 def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pid: int) -> str:
-    taken = set(posix.listdir(site.pins))
-    names = [entry.key] + [f"{entry.key}~{number}" for number in range(len(taken))]
-    name = next(name for name in names if name not in taken)
+    name, number = entry.key, 0
+    while is_taken(site.pins, name):  # by an earlier life that has been set aside, or somebody else's file
+        name, number = f"{entry.key}~{number}", number + 1
     entry.write(
         state="creating",
         boot=site.boot,

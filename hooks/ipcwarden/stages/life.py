@@ -30,8 +30,8 @@ def identity_of(document: dict[str, Document]) -> Identity | None:
         return None
     return Identity(
         int(found["id"]),  # type: ignore[arg-type]  # written by identity_document
-        int(found["device"]),  # type: ignore[arg-type]
-        int(found["inode"]),  # type: ignore[arg-type]
+        int(found["device"]),  # type: ignore[arg-type]  # likewise
+        int(found["inode"]),  # type: ignore[arg-type]  # likewise
         bytes.fromhex(str(found["handle"])),
     )
 
