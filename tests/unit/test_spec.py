@@ -464,7 +464,7 @@ def test_tells_whose_namespace_it_will_be(linux: object, ipc: str, path: str) ->
 )
 def test_refuses_namespaces_that_are_no_list(namespaces: object) -> None:
     """What a runtime could not read either is refused."""
-    assert "is not a list of {type, path}" in refusal_of({"linux": {"namespaces": namespaces}})
+    assert "cannot use config.json: its 'linux.namespaces" in refusal_of({"linux": {"namespaces": namespaces}})
 
 
 def test_refuses_two_ipc_namespaces() -> None:
@@ -563,6 +563,78 @@ def test_tells_a_privileged_container(process: object, linux: object, expected: 
 def test_refuses_a_section_of_another_type(document: object, reason: str) -> None:
     """What is no object where one must be is refused by name."""
     assert reason in refusal_of(document)
+
+
+SHIELDED = {"readonlyPaths": ["/proc/sys"]}
+PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
+
+
+@pytest.mark.parametrize(
+    ("document", "writable"),
+    [
+        ({}, False),
+        ({"mounts": [PROC]}, True),
+        ({"mounts": [PROC], "linux": SHIELDED}, False),
+        ({"mounts": [PROC], "linux": {"readonlyPaths": ["/proc//sys/"]}}, False),
+        ({"mounts": [PROC], "linux": {"maskedPaths": ["/proc"]}}, False),
+        ({"mounts": [PROC], "linux": {"readonlyPaths": ["/proc/sys/net"]}}, True),
+        ({"mounts": [{**PROC, "options": ["nosuid", "ro"]}]}, False),
+        ({"mounts": [PROC, {**PROC, "destination": "/other"}], "linux": SHIELDED}, True),
+        ({"mounts": [PROC, {"destination": "/host", "source": "/", "options": ["rbind"]}], "linux": SHIELDED}, True),
+        ({"mounts": [PROC, {"destination": "/host", "source": "/", "options": ["bind"]}], "linux": SHIELDED}, False),
+        ({"mounts": [{"destination": "/host", "source": "/proc", "options": ["bind"]}], "linux": SHIELDED}, True),
+        ({"mounts": [{"destination": "/s", "source": "/proc/sys/kernel"}], "linux": SHIELDED}, True),
+        ({"mounts": [{"destination": "/s", "source": "/proc/1"}], "linux": SHIELDED}, False),
+        ({"mounts": [{"destination": "/s", "source": "/proc/sys"}], "linux": {"readonlyPaths": ["/s", 5]}}, False),
+        ({"mounts": [PROC], "process": {"capabilities": {"bounding": ["CAP_SYS_ADMIN"]}}, "linux": SHIELDED}, True),
+    ],
+)
+def test_knows_ways_to_write_proc_sys(document: object, writable: bool) -> None:
+    """Every procfs that is not shielded is a way, wherever it is mounted; so is the capability to remount it."""
+    assert parse_spec(json.dumps(document).encode()).proc_sys_writable is writable
+
+
+def limiting(*rlimits: object) -> object:
+    """Return a config.json with these `process.rlimits`."""
+    return {"process": {"rlimits": list(rlimits)}}
+
+
+def test_reads_the_limit_of_queues() -> None:
+    """RLIMIT_MSGQUEUE is read as soft and hard; other limits are not ours."""
+    document = limiting({"type": "RLIMIT_CORE"}, {"type": "RLIMIT_MSGQUEUE", "soft": 5, "hard": 18446744073709551615})
+    assert parse_spec(json.dumps(document).encode()).msgqueue == (5, 18446744073709551615)
+    assert parse_spec(b"{}").msgqueue is None
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (limiting({"type": "RLIMIT_MSGQUEUE", "soft": 5}), "its RLIMIT_MSGQUEUE is not {soft, hard} in whole numbers"),
+        (limiting({"type": "RLIMIT_MSGQUEUE", "soft": True, "hard": 5}), "is not {soft, hard} in whole numbers"),
+        (limiting(*[{"type": "RLIMIT_MSGQUEUE", "soft": 5, "hard": 5}] * 2), "lists RLIMIT_MSGQUEUE twice"),
+        (limiting(5), "its 'process.rlimits' is not a list of objects"),
+        ({"mounts": 5}, "its 'mounts' is not a list"),
+        ({"mounts": [{"source": 5}]}, "its 'mounts.source' is not a text"),
+        ({"linux": {"readonlyPaths": "/proc/sys"}, "mounts": [PROC]}, "its 'linux.readonlyPaths' is not a list"),
+        ({"annotations": {"a": 5}}, "its 'annotations' is not an object of texts"),
+        ({"annotations": {}, "Annotations": {}}, "which runtimes read differently"),
+    ],
+)
+def test_refuses_members_of_another_type(document: object, reason: str) -> None:
+    """What runtimes could read in two ways, or not at all, is refused by name."""
+    assert reason in refusal_of(document)
+
+
+def test_reads_what_facts_rest_on() -> None:
+    """Annotations, the cgroup and what is mounted on /etc/hostname are read as they stand there."""
+    document = {
+        "annotations": {"team": "db"},
+        "linux": {"cgroupsPath": "/a/b"},
+        "mounts": [{"destination": "/etc/hostname", "source": "/var/lib/docker/containers/x/hostname"}],
+    }
+    spec = parse_spec(json.dumps(document).encode())
+    assert (spec.annotations, spec.cgroups_path) == ({"team": "db"}, "/a/b")
+    assert spec.hostname_source == "/var/lib/docker/containers/x/hostname"
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff{}", b"{}{}", b"[" * 100_000, b'{"a":NaN}'])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_SPEC_BYTES = 2 << 20  # an honest one has some ten KiB; reading 16 MiB takes longer than a hook may
 TABLE = "linux.sysctl"
+MSGQUEUE = "RLIMIT_MSGQUEUE"
 
 
 @value
@@ -29,8 +30,22 @@ class Request:
 
 
 @value
+class Mount:
+    """One of `mounts`."""
+
+    destination: str
+    type: str
+    source: str
+    options: tuple[str, ...]
+
+
+@value
 class Spec:
-    """What config.json asks for.  `ipc` is private, shared (`ipc_path`: somebody's namespace) or host."""
+    """What config.json asks for.  `ipc` is private, shared (`ipc_path`: somebody's namespace) or host.
+
+    `proc_sys_writable` tells whether some /proc/sys in the container can be written or made to be; `msgqueue` is what
+    is asked for RLIMIT_MSGQUEUE (soft, hard), `hostname_source` what is mounted on /etc/hostname (empty: nothing).
+    """
 
     request: Request
     ipc: str
@@ -38,6 +53,11 @@ class Spec:
     user_namespace: bool
     memory_limit: int | None  # bytes
     privileged: bool
+    annotations: dict[str, str]
+    proc_sys_writable: bool
+    msgqueue: tuple[int, int] | None  # bytes
+    hostname_source: str
+    cgroups_path: str
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -56,13 +76,20 @@ def parse_spec(data: bytes) -> Spec:
     paths = [path for kind, path in namespaces if kind == "ipc"]
     if len(paths) > 1:
         raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
+    mounts = _mounts(document)
+    privileged = _is_privileged(document)
     return Spec(
         request=request,
         ipc="host" if not paths else "shared" if paths[0] else "private",
         ipc_path=paths[0] if paths else "",
         user_namespace=any(kind == "user" for kind, _ in namespaces),
         memory_limit=_memory_of(linux),
-        privileged=_is_privileged(document),
+        privileged=privileged,
+        annotations=_annotations(document),
+        proc_sys_writable=privileged or _can_write_proc_sys(linux, mounts),
+        msgqueue=_msgqueue_of(document),
+        hostname_source=next((mount.source for mount in mounts if mount.destination == "/etc/hostname"), ""),
+        cgroups_path=_text(linux, "cgroupsPath", "linux."),
     )
 
 
@@ -84,23 +111,105 @@ def _section(section: dict[str, Document], name: str, place: str = "") -> dict[s
     return found
 
 
+def _text(section: dict[str, Document], name: str, place: str) -> str:
+    found = _member(section, name, place)
+    if not isinstance(found, str | None):
+        raise StateError(f"cannot use config.json: its '{place}{name}' is not a text")
+    return found or ""
+
+
+def _list(section: dict[str, Document], name: str, place: str = "") -> list[Document]:
+    found = _member(section, name, place)
+    if not isinstance(found, list | None):
+        raise StateError(f"cannot use config.json: its '{place}{name}' is not a list")
+    return found or []
+
+
+def _objects(section: dict[str, Document], name: str, place: str = "") -> list[dict[str, Document]]:
+    found = _list(section, name, place)
+    objects = [each for each in found if isinstance(each, dict)]
+    if len(objects) != len(found):
+        raise StateError(f"cannot use config.json: its '{place}{name}' is not a list of objects")
+    return objects
+
+
 def _namespaces(linux: dict[str, Document]) -> list[tuple[str, str]]:
-    found = _member(linux, "namespaces", "linux.")
-    wrong = StateError("cannot use config.json: its 'linux.namespaces' is not a list of {type, path}")
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise wrong
-    pairs = []
-    for each in found:
-        if not isinstance(each, dict):
-            raise wrong
-        kind = _member(each, "type", "linux.namespaces.")
-        path = _member(each, "path", "linux.namespaces.") or ""
-        if not isinstance(kind, str) or not isinstance(path, str):
-            raise wrong
-        pairs.append((kind, path))
+    place = "linux.namespaces."
+    found = _objects(linux, "namespaces", "linux.")
+    pairs = [(_text(each, "type", place), _text(each, "path", place)) for each in found]
+    if not all(kind for kind, _ in pairs):
+        raise StateError("cannot use config.json: its 'linux.namespaces' has one without a type")
     return pairs
+
+
+def _mounts(document: dict[str, Document]) -> list[Mount]:
+    return [
+        Mount(
+            _plain(_text(each, "destination", "mounts.")),
+            _text(each, "type", "mounts."),
+            _plain(_text(each, "source", "mounts.")),
+            tuple(str(option) for option in _list(each, "options", "mounts.")),
+        )
+        for each in _objects(document, "mounts")
+    ]
+
+
+def _plain(path: str) -> str:
+    """Return a path as short as it goes without looking: what two spellings of it have in common."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return ("/" if path.startswith("/") else "") + "/".join(parts)
+
+
+def _can_write_proc_sys(linux: dict[str, Document], mounts: list[Mount]) -> bool:
+    """Tell whether a container with no more than usual capabilities has a way to write its own /proc/sys.
+
+    Any procfs does, wherever it is mounted and whosever pids it shows: what is written is the writer's namespace.
+    """
+    shielded = {
+        _plain(path)
+        for name in ("readonlyPaths", "maskedPaths")
+        for path in _list(linux, name, "linux.")
+        if isinstance(path, str)
+    }
+    return any(
+        "ro" not in mount.options
+        and (mount.type == "proc" or _reaches_proc_sys(mount))
+        and not (mount.destination == "/proc" and shielded & {"/proc/sys", "/proc"})
+        and mount.destination not in shielded
+        for mount in mounts
+    )
+
+
+def _reaches_proc_sys(mount: Mount) -> bool:
+    if mount.source == "/":
+        return "rbind" in mount.options
+    return mount.source == "/proc" or f"{mount.source}/".startswith("/proc/sys/")
+
+
+def _annotations(document: dict[str, Document]) -> dict[str, str]:
+    found = _section(document, "annotations")
+    texts = {key: text for key, text in found.items() if isinstance(text, str)}
+    if len(texts) != len(found):
+        raise StateError("cannot use config.json: its 'annotations' is not an object of texts")
+    return texts
+
+
+def _msgqueue_of(document: dict[str, Document]) -> tuple[int, int] | None:
+    place = "process.rlimits."
+    asked = []
+    for each in _objects(_section(document, "process"), "rlimits", "process."):
+        if _text(each, "type", place) == MSGQUEUE:
+            soft, hard = _member(each, "soft", place), _member(each, "hard", place)
+            if not _is_whole(soft) or not _is_whole(hard):
+                raise StateError(f"cannot use config.json: its {MSGQUEUE} is not {{soft, hard}} in whole numbers")
+            asked.append((int(soft), int(hard)))  # type: ignore[arg-type]  # whole
+    if len(asked) > 1:
+        raise StateError(f"cannot use config.json: its 'process.rlimits' lists {MSGQUEUE} twice")
+    return asked[0] if asked else None
+
+
+def _is_whole(number: Document) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _memory_of(linux: dict[str, Document]) -> int | None:
