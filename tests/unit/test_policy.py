@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcwarden.core.digests import digest_of, entry_key
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.policy import Memory, Policy, Profile, Rule, glob_matches, holds, match, pack, resolve, unpack
+from ipcwarden.core.policy import (
+    Choice,
+    Memory,
+    Policy,
+    Profile,
+    Rule,
+    glob_matches,
+    holds,
+    match,
+    pack,
+    resolve,
+    unpack,
+)
 from ipcwarden.core.sysctls import (
     FILES,
     KERNEL_DEFAULTS,
@@ -37,21 +51,68 @@ PROFILES = (
             "kernel.shmmni": (("per_gib", 8), None, None, None),
         },
     ),
-    Profile("b", {}, "clamp", "refuse", "remove", "refuse", "ask"),
+    Profile("b", {}, "clamp", "refuse", "remove", "refuse", "ask", "widen", "refuse", "deny", 819200),
 )
 RULES = (
     Rule("one", (("image", ("a*", "b")), ("privileged", True), ("not", (("ipc", ("host",)),))), 1, "permissive"),
     Rule("two", (), 0, "enforcing"),
+    Rule("three", (), Choice("example.com/ipc", {"b": 1}, 0), "enforcing"),
 )
-POLICY = Policy("enforcing", "6.18", KERNEL_DEFAULTS, RULES, PROFILES)
+POLICY = Policy("enforcing", "6.18", KERNEL_DEFAULTS, RULES, PROFILES, trust_annotations=("example.com/tier",))
+# What ipcwarden's first version stored: two rules, two profiles.
+VERSION_1 = base64.b64decode(
+    b"aXBjd2FyZGVuIHBvbGljeSAxIDQ1MGMzZDE5YTJmZDgwNmJjOTE4N2E4MTYzZmYyNWMyCigGAAAAdQoAAABwZXJtaXNzaXZldQQAAAA2LjE4"
+    b"e3UNAAAAa2VybmVsLnNobW1uaWkAEAAAMCgCAAAAKAQAAAB1AgAAAGRiKAIAAAAoAgAAAHUFAAAAaW1hZ2UoAgAAAHUCAAAAYSp1AQAAAGIo"
+    b"AgAAAHUKAAAAcHJpdmlsZWdlZFRpAQAAAHUJAAAAZW5mb3JjaW5nKAQAAAB1AwAAAGFsbCgAAAAAaQAAAAB1CgAAAHBlcm1pc3NpdmUoAgAA"
+    b"AHODAAAAKAcAAAB1AQAAAGF7dQ0AAABrZXJuZWwuc2htbWF4KAQAAABOaQAAAAB1BgAAAGtlcm5lbCgEAAAAdQYAAABtZW1vcnlpMgAAAGkC"
+    b"AAAAaQAQAAAwdQYAAAByZWZ1c2V1BQAAAGF1ZGl0dQYAAAByZXBvcnR1BQAAAGFsbG93dQAAAABzQAAAACgHAAAAdQEAAABiezB1BQAAAGNs"
+    b"YW1wdQYAAAByZWZ1c2V1BgAAAHJlbW92ZXUGAAAAcmVmdXNldQMAAABhc2tU"
+)
 
 
 def test_what_is_stored_is_what_was_compiled() -> None:
     """Every field comes back, profiles when they are asked for."""
     found = unpack(pack(POLICY))
     assert (found.mode, found.release, found.kernel, found.rules) == ("enforcing", "6.18", KERNEL_DEFAULTS, RULES)
-    assert [found.profile_of(rule) for rule in found.rules] == [PROFILES[1], PROFILES[0]]
+    assert found.trust_annotations == ("example.com/tier",)
+    assert [found.profile_of(rule) for rule in found.rules] == [PROFILES[1], PROFILES[0], PROFILES[0]]
     assert POLICY.profile_of(RULES[0]) is PROFILES[1]
+
+
+def test_what_the_version_before_stored_is_readable() -> None:
+    """An upgrade needs no compile: what that version did not know is as it was without it."""
+    found = unpack(VERSION_1)
+    assert (found.mode, found.release, found.kernel, found.ipcmni_extend, found.trust_annotations) == (
+        *("permissive", "6.18", {"kernel.shmmni": 4096}, True, ()),
+    )
+    assert found.rules == (
+        Rule("db", (("image", ("a*", "b")), ("privileged", True)), 1, "enforcing"),
+        Rule("all", (), 0, "permissive"),
+    )
+    assert [found.profile_of(rule) for rule in found.rules] == [
+        Profile("b", {}, "clamp", "refuse", "remove", "refuse", "ask"),
+        Profile("a", {"kernel.shmmax": (None, 0, "kernel", ("memory", 50, 2, 4096))}),
+    ]
+    assert unpack(pack(found)).digest != found.digest == "450c3d19a2fd806bc9187a8163ff25c2"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "profile"),
+    [
+        ({"example.com/ipc": "b"}, "b"),
+        ({"example.com/ipc": "b", "x": "a"}, "b"),
+        ({"example.com/ipc": "B"}, "a"),
+        ({"example.com/ipc": "a"}, "a"),
+        ({"example.com/ipc": "b "}, "a"),
+        ({"example.com/ipc": ""}, "a"),
+        ({"x": "b"}, "a"),
+        ({}, "a"),
+        (None, "a"),
+    ],
+)
+def test_an_annotation_picks_a_profile_from_the_rules_list(annotations: dict[str, str] | None, profile: str) -> None:
+    """By its exact name; whatever else it says, or no annotation, gives the other one."""
+    assert POLICY.profile_of(RULES[2], annotations).name == profile
 
 
 def test_the_digest_is_the_contents() -> None:
@@ -62,7 +123,7 @@ def test_the_digest_is_the_contents() -> None:
     assert unpack(pack(Policy("permissive", "6.18", KERNEL_DEFAULTS, RULES, PROFILES))).digest != digest
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"ipcwarden policy 2 x\nabc", b"\x00" * 100])
+@pytest.mark.parametrize("data", [b"", b"x", b"ipcwarden policy 3 x\nabc", b"\x00" * 100])
 def test_another_format_is_refused(data: bytes) -> None:
     """It may be a later version's."""
     with pytest.raises(ValueError, match="its format is unknown to this version"):

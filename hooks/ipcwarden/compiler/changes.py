@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.policy import Policy
+    from ipcwarden.core.policy import Choice, Policy
 
 
 _MOST = 20  # names of each: a record has its limits
@@ -35,11 +35,19 @@ def _rules(policy: Policy | None) -> dict[str, object]:
         return {}
     # The place counts: the first match wins.
     return {
-        rule.name: (place, rule.when, policy.profile_of(rule).name, rule.mode)
+        rule.name: (place, rule.when, _profile(policy, rule.profile), rule.mode)
         for place, rule in enumerate(policy.rules)
     }
 
 
+def _profile(policy: Policy, profile: int | Choice) -> object:
+    """Return what a rule says of its profile by name: an index changes with other rules."""
+    if isinstance(profile, int):
+        return policy.profile_at(profile).name
+    names = frozenset(name for name, index in profile.among.items() if index != profile.other)
+    return profile.annotation, names, policy.profile_at(profile.other).name
+
+
 def _profiles(policy: Policy | None) -> dict[str, object]:
-    profiles = (policy.profile_of(rule) for rule in policy.rules) if policy else ()
+    profiles = (policy.profile_at(index) for index in range(len(policy.profiles))) if policy else ()
     return {profile.name: profile for profile in profiles}

@@ -151,7 +151,7 @@ def packed(profile: Resolved) -> Profile:
         if bounds := profile.sysctls.get(name):
             least, low, default, most = (bounds[key].amount if key in bounds else None for key in BOUNDS)
             sysctls[name] = (least, low, default, most)
-    return Profile(profile.name, sysctls, **profile.settings)
+    return Profile(profile.name, sysctls, msgqueue=None, **profile.settings)
 
 
 def in_document(root: Node) -> list[tuple[str, Place, Node]]:

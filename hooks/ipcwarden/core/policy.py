@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     # (key, expected): expected is a tuple of globs, a bool, or for the key "not" another tuple of conditions.
     Condition: TypeAlias = tuple[str, object]
 
-FORMAT = b"ipcwarden policy 1 "
+FORMAT = b"ipcwarden policy 2 "
+PREVIOUS_FORMAT = b"ipcwarden policy 1 "  # what it does not store had the value that is now the default
 MAX_POLICY_BYTES = 64 << 20
 GIB = 1 << 30
 
@@ -54,21 +55,40 @@ class Profile:
     leftovers: str = "report"  # report | remove
     unlisted: str = "allow"  # allow | refuse
     help: str = ""
+    shared: str = "owner"  # owner | widen
+    writable_proc_sys: str = "record"  # record | refuse
+    nested_ipc: str = "report"  # report | deny
+    msgqueue: int | None = None  # RLIMIT_MSGQUEUE in bytes; None: whatever it is
+
+
+@value
+class Choice:
+    """A profile that the container's user picks: the annotation's value is one of the names `among`, or it is `other`.
+
+    Both are indexes of profiles.  The list is the guard: nobody can pick what it does not offer.
+    """
+
+    annotation: str
+    among: dict[str, int]
+    other: int
 
 
 @value
 class Rule:
-    """One rule: the conditions that must all hold, the index of its profile, and its mode."""
+    """One rule: the conditions that must all hold, its profile (an index, or a choice of them), and its mode."""
 
     name: str
     when: tuple[Condition, ...]
-    profile: int
+    profile: int | Choice
     mode: str  # enforcing | permissive
 
 
 @value
 class Policy:
-    """The policy in force.  `kernel` holds a fresh namespace's values as kernel `release` had them."""
+    """The policy in force.  `kernel` holds a fresh namespace's values as kernel `release` had them.
+
+    `trust_annotations` are the keys that conditions may believe, whoever set them.
+    """
 
     mode: str
     release: str
@@ -77,10 +97,19 @@ class Policy:
     profiles: tuple[Profile | bytes, ...]
     ipcmni_extend: bool = False
     digest: str = ""
+    trust_annotations: tuple[str, ...] = ()
 
-    def profile_of(self, rule: Rule) -> Profile:
-        """Return a rule's profile, unpacked."""
-        packed = self.profiles[rule.profile]
+    def profile_of(self, rule: Rule, annotations: dict[str, str] | None = None) -> Profile:
+        """Return a rule's profile, unpacked; `annotations` are the container's own, trusted or not."""
+        choice = rule.profile
+        if isinstance(choice, int):
+            return self.profile_at(choice)
+        picked = (annotations or {}).get(choice.annotation, "")
+        return self.profile_at(choice.among.get(picked, choice.other))
+
+    def profile_at(self, index: int) -> Profile:
+        """Return one of `profiles`, unpacked."""
+        packed = self.profiles[index]
         return Profile(*marshal.loads(packed)) if isinstance(packed, bytes) else packed  # noqa: S302  (root wrote it)
 
     def kernel_values(self, release: str) -> dict[str, int]:
@@ -90,11 +119,8 @@ class Policy:
 
 def pack(policy: Policy) -> bytes:
     """Return the stored form.  The same policy gives the same bytes, whoever compiles it and when."""
-    profiles = tuple(
-        marshal.dumps((p.name, p.sysctls, p.on_violation, p.host_ipc, p.leftovers, p.unlisted, p.help), 2)
-        for p in (policy.profile_of(Rule("", (), index, "")) for index in range(len(policy.profiles)))
-    )
-    rules = tuple((r.name, r.when, r.profile, r.mode) for r in policy.rules)
+    profiles = tuple(_packed_profile(policy.profile_at(index)) for index in range(len(policy.profiles)))
+    rules = tuple((r.name, r.when, _packed_choice(r.profile), r.mode) for r in policy.rules)
     # Version 2 knows no references, so equal values give equal bytes whatever objects they share.
     content: tuple[object, ...] = (
         policy.mode,
@@ -103,21 +129,39 @@ def pack(policy: Policy) -> bytes:
         rules,
         profiles,
         policy.ipcmni_extend,
+        policy.trust_annotations,
     )
     body = marshal.dumps(content, 2)  # type: ignore[arg-type]  # conditions hold conditions
     return FORMAT + digest_of(body).encode("ascii") + b"\n" + body
 
 
 def unpack(data: bytes) -> Policy:
-    """Return what `pack` stored.  Raises `ValueError` where it is another format or was damaged."""
+    """Return what `pack` stored, or the version before it.
+
+    Raises `ValueError` where it is another format or was damaged.
+    """
     head, _, body = data.partition(b"\n")
-    if not head.startswith(FORMAT):
+    if not head.startswith((FORMAT, PREVIOUS_FORMAT)):
         raise ValueError("its format is unknown to this version")
     digest = digest_of(body)
     if head[len(FORMAT) :] != digest.encode("ascii"):
         raise ValueError("its digest is not that of its content")
-    mode, release, kernel, rules, profiles, extend = marshal.loads(body)  # noqa: S302  (root wrote it, and the digest is right)
-    return Policy(mode, release, kernel, tuple(Rule(*rule) for rule in rules), profiles, extend, digest)
+    content = marshal.loads(body)  # noqa: S302  (root wrote it, and the digest is right)
+    mode, release, kernel, stored, profiles, extend, *more = content
+    rules = tuple(
+        Rule(name, when, profile if isinstance(profile, int) else Choice(*profile), rule_mode)
+        for name, when, profile, rule_mode in stored
+    )
+    return Policy(mode, release, kernel, rules, profiles, extend, digest, more[0] if more else ())
+
+
+def _packed_profile(p: Profile) -> bytes:
+    fields = (p.name, p.sysctls, p.on_violation, p.host_ipc, p.leftovers, p.unlisted, p.help)
+    return marshal.dumps((*fields, p.shared, p.writable_proc_sys, p.nested_ipc, p.msgqueue), 2)
+
+
+def _packed_choice(profile: int | Choice) -> object:
+    return profile if isinstance(profile, int) else (profile.annotation, profile.among, profile.other)
 
 
 def resolve(amount: Amount, name: str, kernel: dict[str, int], memory: Memory) -> int:
