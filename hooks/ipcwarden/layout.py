@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SOURCES = "etc/ipcwarden"  # policy.yaml, policy.d/
+SWITCH = "disabled"  # among the sources
 SITE_PROFILES = "usr/share/ipcwarden/profiles"
 STATE = "var/lib/ipcwarden"  # the policy in force
 COMPILED = "policy.compiled"
