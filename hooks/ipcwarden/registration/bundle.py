@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 
-from ipcwarden.core.documents import Repeated, parse
+from ipcwarden.core.documents import parse
 from ipcwarden.registration.entry import STAGES, is_ours, remembered, remembering, with_memory_of
-from ipcwarden.registration.places import Style, insert, look, remove, replace, style_of
+from ipcwarden.registration.places import ConfigError, Style, check_keys, insert, look, remove, replace, style_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.registration.entry import Registration
     from ipcwarden.registration.places import Child, Container
-
-
-class ConfigError(ValueError):
-    """A config.json that runtimes would not read, or not all of them in one way."""
 
 
 def register(text: str, registration: Registration) -> str:
@@ -73,25 +69,16 @@ def _check(text: str) -> None:
     document = parse(text.encode())
     if not isinstance(document, dict):
         raise ConfigError("it is not an object")
-    _check_keys(document, ("hooks",))
+    check_keys(document, ("hooks",))
     hooks = document.get("hooks")
     if hooks is None:
         return
     if not isinstance(hooks, dict):
         raise ConfigError("its 'hooks' is not an object")
-    _check_keys(hooks, STAGES)
+    check_keys(hooks, STAGES)
     for stage in STAGES:
         if not isinstance(hooks.get(stage), list | None):
             raise ConfigError(f"its 'hooks.{stage}' is not a list")
-
-
-def _check_keys(document: dict[str, Document], names: tuple[str, ...]) -> None:
-    # runc takes keys in any letter case and the last of two; crun the exact one and the first.
-    pairs = document.pairs if isinstance(document, Repeated) else list(document.items())
-    for name in names:
-        spellings = [key for key, _ in pairs if key.casefold() == name.casefold()]
-        if spellings not in ([], [name]):
-            raise ConfigError(f"it says '{name}' as {', '.join(map(repr, spellings))}, which runtimes read differently")
 
 
 def _value(text: str, child: Child) -> Document:

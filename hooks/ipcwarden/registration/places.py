@@ -10,11 +10,27 @@ import json
 import re
 from dataclasses import dataclass
 
+from ipcwarden.core.documents import Repeated
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+
+
+class ConfigError(ValueError):
+    """A configuration that its readers would not read, or not all of them in one way."""
+
+
+def check_keys(document: dict[str, Document], names: tuple[str, ...]) -> None:
+    """Raise `ConfigError` unless each of these members is there once, in this spelling, or not at all."""
+    # Go (runc, dockerd) takes keys in any letter case and the last of two; crun the exact one and the first.
+    pairs = document.pairs if isinstance(document, Repeated) else list(document.items())
+    for name in names:
+        spellings = [key for key, _ in pairs if key.casefold() == name.casefold()]
+        if spellings not in ([], [name]):
+            raise ConfigError(f"it says '{name}' as {', '.join(map(repr, spellings))}, which runtimes read differently")
 
 
 @dataclass(frozen=True)
