@@ -116,6 +116,8 @@ def events() -> dict[str, dict[str, Any]]:
         "collected": {"subject": applied, "namespace": gone},
         "skipped": {"subject": {"rule": None, "profile": None}, "reason": "no-rule"},
         "error": {"subject": {"container": None, "policy": None}, "reason": "state", "message": "cannot read"},
+        "disabled": {"subject": {"container": None}, "until": "2026-11-23T21:04:46Z", "reason": "", "uid": 0},
+        "enabled": {"subject": {"container": None, "policy": None}, "uid": 0},
         "policy": {"subject": {"container": None}, "previous": None, "changes": changes(None, POLICY), "uid": 0},
     }
 

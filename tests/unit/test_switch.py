@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from ipcwarden.cli import Settings, disable, enable, summary
 from ipcwarden.core.record import timestamp
 from ipcwarden.core.switch import Switch, is_switched_off, parse_switch, switch_document
+from ipcwarden.errors import PolicyError
+from ipcwarden.host.procfs import login_uid
 from ipcwarden.host.switch import read_switch
+from support.schema import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from click import Command
 
 NOON = timestamp(1_795_435_200 * 10**9 + 123_456_789, (2026, 11, 23, 12, 0, 0))
 
@@ -151,3 +160,135 @@ def test_distrusts_a_place_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "ipcwarden").touch()
     assert read_switch(str(tmp_path)) == Switch(fault="not a directory")
+
+
+def call(command: Command, root: Path, *arguments: str) -> str:
+    """Run a verb; return what it prints."""
+    result = CliRunner().invoke(command, arguments, obj=Settings(str(root)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    """Read the log; every record is valid."""
+    found: list[dict[str, Any]] = [
+        json.loads(line) for line in (root / "var/log/ipcwarden/audit.jsonl").read_text().splitlines()
+    ]
+    for each in found:
+        validate(each, "audit-v1")
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Give an empty root."""
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_disable_and_enable(root: Path) -> None:
+    """One sets the switch, the other takes it back; each is recorded, without any policy."""
+    assert call(disable.command, root, "--reason", "outage\n") == (
+        "disabled until ipcwarden enable: containers start ungoverned: outage\\n\n"
+    )
+    assert read_switch(str(root)) == Switch(None, "outage\n", login_uid())
+    assert (root / "etc/ipcwarden/disabled").stat().st_mode & 0o777 == 0o644
+    assert call(enable.command, root) == "enabled: containers that start from now on are governed\n"
+    assert read_switch(str(root)) is None
+    assert [(each["event"], each["uid"]) for each in records(root)] == [
+        ("disabled", login_uid()),
+        ("enabled", login_uid()),
+    ]
+    assert records(root)[0]["reason"] == "outage\n"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86400)])
+def test_disable_ends_by_itself(root: Path, text: str, seconds: int) -> None:
+    """With --for the switch names the moment, and so do the record and what is printed for programs."""
+    before = int(time.time())
+    told = json.loads(call(disable.command, root, "--for", text, "--json"))
+    end = datetime.fromisoformat(told["until"]).timestamp() - seconds
+    assert before <= end <= time.time()
+    switch = read_switch(str(root))
+    assert switch == Switch(told["until"], "", login_uid())
+    assert (told["disabled"], told["changed"]) == (True, True)
+    [record] = records(root)
+    assert record["until"] == told["until"]
+    assert is_switched_off(switch, NOON)
+
+
+@pytest.mark.parametrize("text", ["", "2", "0s", "-1h", "1.5h", "2 h", "1w", "٢h", "400d", "999999999d", "1h30m"])
+def test_disable_refuses_what_is_no_duration(root: Path, text: str) -> None:
+    """Nothing is switched then."""
+    result = CliRunner().invoke(disable.command, ["--for", text], obj=Settings(str(root)))
+    assert result.exit_code == 2
+    assert read_switch(str(root)) is None
+
+
+def test_disable_once_more_sets_another_end(root: Path) -> None:
+    """The later word counts."""
+    call(disable.command, root)
+    call(disable.command, root, "--for", "1h")
+    switch = read_switch(str(root))
+    assert switch is not None
+    assert switch.until is not None
+
+
+def test_enable_twice(root: Path) -> None:
+    """It says that it was enabled, and records nothing."""
+    assert call(enable.command, root) == "nothing to do: it was enabled\n"
+    assert json.loads(call(enable.command, root, "--json")) == {"disabled": False, "changed": False}
+    assert list(root.iterdir()) == []
+
+
+def test_enable_removes_a_switch_that_has_ended(file: Path) -> None:
+    """It was enabled, which is said; the file goes all the same."""
+    file.write_text('{"until": "2020-01-01T00:00:00Z"}')
+    file.chmod(0o644)
+    told = call(enable.command, file.parents[2])
+    assert told == "nothing to do: it was enabled; the switch, which ended at 2020-01-01 00:00:00 UTC, is removed\n"
+    assert not file.exists()
+
+
+def test_enable_removes_a_switch_that_was_not_obeyed(file: Path) -> None:
+    """One that others may have set."""
+    file.touch()
+    file.chmod(0o666)
+    assert "which was not obeyed (others can write it (mode 0666)), is removed" in call(enable.command, file.parents[2])
+    assert not file.exists()
+
+
+def test_enable_takes_a_touch_back(file: Path) -> None:
+    """A file that nobody but an operator's shell wrote was a switch."""
+    file.touch(0o644)
+    assert call(enable.command, file.parents[2]).startswith("enabled: ")
+    assert [each["event"] for each in records(file.parents[2])] == ["enabled"]
+
+
+def test_the_switch_is_set_even_where_nothing_can_be_recorded(root: Path) -> None:
+    """A full or broken disk is one more reason for it: that is said, and is no failure."""
+    (root / "var").touch()
+    (root / "run").touch()
+    result = CliRunner().invoke(disable.command, [], obj=Settings(str(root)), catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "cannot record it: " in result.stderr
+    assert read_switch(str(root)) is not None
+
+
+@pytest.mark.parametrize("command", [disable.command, enable.command])
+def test_what_others_can_write_is_no_place_for_a_switch(file: Path, command: Command) -> None:
+    """Whoever owns the directory would own the switch."""
+    file.touch()
+    file.parent.chmod(0o777)
+    with pytest.raises(PolicyError, match="others can write it"):
+        call(command, file.parents[2])
+
+
+def test_the_log_tells_people() -> None:
+    """Who, until when and why."""
+    switched = {"event": "disabled", "until": "2026-11-23T21:04:46Z", "reason": "outage", "uid": 0}
+    assert summary.what(dict(switched)) == "containers start ungoverned, until 2026-11-23 21:04:46, by root; outage"
+    assert summary.what({**switched, "until": None, "reason": ""}) == (
+        "containers start ungoverned, without an end, by root"
+    )
+    assert summary.what({"event": "enabled", "uid": 0}) == "containers are governed again, by root"

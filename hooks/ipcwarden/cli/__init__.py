@@ -27,6 +27,8 @@ VERBS = {
     "uninstall": "Undo what install has done.",
     "show": "Show a running container's limits, usage and objects.",
     "audit": "Read the audit log.",
+    "disable": "Let containers start ungoverned: the kill switch.",
+    "enable": "Govern containers that start from now on again.",
     "gc": "Audit and free what containers left whose poststop never came.",
 }
 

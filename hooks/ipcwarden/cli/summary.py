@@ -44,6 +44,8 @@ def what(record: Record) -> str:
         "skipped": _skipped,
         "error": _error,
         "policy": _policy,
+        "disabled": _disabled,
+        "enabled": _enabled,
     }.get(extract.text(record, "event"))
     return "; ".join(part for part in tell(record) if part) if tell else extract.text(record, "reason")
 
@@ -130,7 +132,6 @@ def _error(record: Record) -> list[str]:
 
 
 def _policy(record: Record) -> list[str]:
-    who = user(extract.text(record, "uid")) or "somebody"
     mode = extract.text(record, "changes", "mode", "new")
     told = [f"mode {mode}" if mode else ""]
     for what, noun in (("rules", "rule"), ("profiles", "profile")):
@@ -140,4 +141,18 @@ def _policy(record: Record) -> list[str]:
             told += [f"{plural} {how}: {', '.join(names)}"] if names else []
         omitted = extract.number(record, "changes", what, "omitted")
         told += [f"and {omitted} more {what}"] if omitted else []
-    return [f"{extract.text(record, 'policy')} put in force by {who}", *told]
+    return [f"{extract.text(record, 'policy')} put in force by {_who(record)}", *told]
+
+
+def _disabled(record: Record) -> list[str]:
+    until = extract.text(record, "until")
+    end = f"until {until[:19].replace('T', ' ')}" if until else "without an end"
+    return [f"containers start ungoverned, {end}, by {_who(record)}", extract.text(record, "reason")]
+
+
+def _enabled(record: Record) -> list[str]:
+    return [f"containers are governed again, by {_who(record)}"]
+
+
+def _who(record: Record) -> str:
+    return user(extract.text(record, "uid")) or "somebody"
