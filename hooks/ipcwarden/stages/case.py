@@ -49,12 +49,17 @@ def read_spec(bundle: str) -> Spec:
         raise StateError(f"cannot read '{path}': it is too tangled") from error
 
 
-def open_case(site: Site, policy: Policy, container: str, bundle: str, program: str | None) -> Case:
-    """Gather what is known of a container, and find its rule; changes nothing.  Raises `StateError`."""
-    spec = read_spec(bundle)
+def open_case(
+    site: Site, policy: Policy, container: str, bundle: str, program: str | None, given: Spec | None = None
+) -> Case:
+    """Gather what is known of a container, and find its rule; changes nothing.  Raises `StateError`.
+
+    `given` is what its config.json asks for where that has been read already.
+    """
+    spec = given or read_spec(bundle)
     facts = facts_of(container, bundle, spec, program, in_user_namespace())
     rule, unknown = match(policy, facts)
-    profile = policy.profile_of(rule) if rule else None
+    profile = policy.profile_of(rule, spec.annotations) if rule else None
     kernel = policy.kernel_values(posix.uname().release)
     memory = site.memory(spec.memory_limit, policy.ipcmni_extend)
     return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
