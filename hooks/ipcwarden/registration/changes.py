@@ -7,7 +7,7 @@ import os
 import posix
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipcwarden.errors import why
 from ipcwarden.files import O_FILE, open_directory, read, unsafe
@@ -67,6 +67,8 @@ class Change:
     name: str
     before: bytes | None
     after: bytes | None
+    mode: int | None = None  # without one it stays, 0644 for a new file
+    copy_of: str = ""  # the file beside it whose owner and mode a new one gets
 
     @property
     def path(self) -> str:
@@ -89,10 +91,12 @@ class Change:
         try:
             with self.directory.opened(create=self.after is not None) as fd:
                 status = self._unchanged(fd)
+                if status is None and self.copy_of:
+                    status = posix.stat(self.copy_of, dir_fd=fd, follow_symlinks=False)
                 if self.after is None:
                     posix.unlink(self.name, dir_fd=fd)
                 else:
-                    _put(fd, self.name, self.after, status)
+                    _put(fd, self.name, self.after, status, self.mode)
                 os.fsync(fd)
         except OSError as error:
             hint = "name another directory" if error.errno == 30 else ""  # EROFS: /usr of an image-based system
@@ -119,7 +123,7 @@ def make_all(changes: list[Change]) -> None:
             made.append(change)
     except BaseException:
         for change in reversed(made):
-            Change(change.directory, change.name, change.after, change.before).make()
+            replace(change, before=change.after, after=change.before).make()
         raise
 
 
@@ -138,7 +142,7 @@ def _lines(content: bytes | None) -> list[str]:
     return (content or b"").decode("utf-8", "backslashreplace").splitlines(keepends=True)
 
 
-def _put(directory: int, name: str, data: bytes, like: posix.stat_result | None) -> None:
+def _put(directory: int, name: str, data: bytes, like: posix.stat_result | None, mode: int | None) -> None:
     """Put a file in place of whatever had that name, with its owner and mode.
 
     Other than the hooks' `files.write_atomically` this works in directories of others, who may have prepared the
@@ -151,7 +155,7 @@ def _put(directory: int, name: str, data: bytes, like: posix.stat_result | None)
             file.write(data)
         if like is not None and (like.st_uid, like.st_gid) != (posix.geteuid(), posix.getegid()):
             posix.fchown(fd, like.st_uid, like.st_gid)
-        posix.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o777 if like else 0o644)
+        posix.fchmod(fd, mode or (stat.S_IMODE(like.st_mode) & 0o777 if like else 0o644))
         os.fsync(fd)
         posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:

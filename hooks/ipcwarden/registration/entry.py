@@ -38,6 +38,7 @@ class Registration:
     interpreter: str
     on_error: str = "refuse"
     creation_stage: str = "createRuntime"
+    native: bool = False  # what has decided before the runtime reads config.json puts the entry there
 
     def __post_init__(self) -> None:
         try:
@@ -61,10 +62,11 @@ class Registration:
         """
         root: list[Document] = [] if self.root == "/" else ["--root", self.root]
         on_error: list[Document] = [] if self.on_error == "refuse" else ["--on-error", self.on_error]
+        native: list[Document] = ["--native"] if self.native else []
         hook = beneath(self.root, f"{PROGRAMS}/{HOOK_FILE}")
         entry: dict[str, Document] = {
             "path": self.interpreter,
-            "args": [self.interpreter, "-I", "-S", hook, *root, *on_error, stage],
+            "args": [self.interpreter, "-I", "-S", hook, *root, *on_error, *native, stage],
             "env": [f"{name}={value}" for name, value in ENVIRONMENT.items()],
         }
         return {**entry, "timeout": SECONDS[stage]} if stage in SECONDS else entry

@@ -52,7 +52,7 @@ def check(path: str) -> Interpreter:
     if not path.startswith("/"):
         raise RegistrationError(f"{attempt}: it is not an absolute path", _HINT)
     try:
-        real = _resolve(path)
+        real = resolve(path)
     except OSError as error:
         raise RegistrationError(f"{attempt}: {why(error)}", _HINT) from error
     except ValueError as error:
@@ -62,7 +62,7 @@ def check(path: str) -> Interpreter:
     return _ask(path, real, attempt)
 
 
-def _resolve(path: str) -> str:
+def resolve(path: str) -> str:
     """Walk to a program and return its own path.  Raises `OSError`, `ValueError` with what others can change."""
     parts, here, links = deque(path.split("/")), "/", 0
     _trust("/", os.lstat("/"))
