@@ -1,8 +1,9 @@
 #!/bin/sh
 # Makes a Debian machine ready to build and test ipcwarden: packages, engines, .venv. Does nothing that is done already.
 #
-# Nothing here starts a service, and nothing installed is removed or replaced: a package that would do either (podman has
-# a socket unit, logrotate a timer, busybox-static replaces busybox) is unpacked under build/engines instead.
+# Nothing here starts a service, and nothing installed is removed or replaced: a package that would do either (containerd
+# and docker.io are services, podman has a socket unit, logrotate a timer, busybox-static replaces busybox) is unpacked
+# under build/engines instead.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
@@ -85,9 +86,18 @@ unpack() {
 unpack_engines() {
     have logrotate || have "$PWD/build/engines/usr/sbin/logrotate" || unpack logrotate
     have podman || have "$PWD/build/engines/usr/bin/podman" || unpack podman
+    { have containerd && have ctr; } || have "$PWD/build/engines/usr/bin/containerd" || unpack containerd
+    unpack_docker
     # In a container's root there is no library for a busybox that needs one.
     { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; } ||
         have "$PWD/build/engines/bin/busybox" || have "$PWD/build/engines/usr/bin/busybox" || unpack busybox-static
+}
+
+# The daemon and its client. Where the client's package is one of its own (from Debian 13 on), docker.io is without it.
+unpack_docker() {
+    { have dockerd && have docker; } && return
+    have "$PWD/build/engines/usr/sbin/dockerd" || unpack docker.io
+    have "$PWD/build/engines/usr/bin/docker" || unpack docker-cli
 }
 
 find_python() {

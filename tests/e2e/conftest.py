@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.bundle import make_rootfs
+from support.containerd import Containerd
+from support.ctr import CtrEngine
+from support.docker import Docker, DockerEngine
 from support.engine import BareEngine, Engine, PodmanEngine
 from support.podman import Podman
 from support.runtime import Crun, Runc
@@ -61,6 +64,22 @@ def podman(lab: Path, cgroup: str, rootfs: Path, _nothing_is_left: None) -> Iter
         yield get
 
 
+@pytest.fixture(scope="session")
+def docker(lab: Path, cgroup: str, rootfs: Path, _nothing_is_left: None) -> Iterator[Docker]:
+    """Give a dockerd, started for the first test that asks."""
+    docker = Docker(lab / "docker", rootfs, cgroup=cgroup)
+    yield docker
+    docker.close()
+
+
+@pytest.fixture(scope="session")
+def containerd(lab: Path, rootfs: Path, _nothing_is_left: None) -> Iterator[Containerd]:
+    """Give a containerd, started for the first test that asks."""
+    containerd = Containerd(lab / "containerd", rootfs)
+    yield containerd
+    containerd.close()
+
+
 @pytest.fixture(params=ENGINES)
 def engine(
     request: pytest.FixtureRequest,
@@ -76,6 +95,10 @@ def engine(
             engine = BareEngine(Runc(scratch / "runc"), scratch / "bundles", rootfs, cgroup=cgroup)
         case "crun":
             engine = BareEngine(Crun(scratch / "crun"), scratch / "bundles", rootfs, cgroup=cgroup)
+        case "docker":
+            engine = DockerEngine(request.getfixturevalue("docker"), scratch)
+        case "ctr":
+            engine = CtrEngine(request.getfixturevalue("containerd"), scratch, rootfs, cgroup=cgroup)
         case name:
             engine = PodmanEngine(podman(name.removeprefix("podman-")), scratch)
     yield engine

@@ -13,6 +13,7 @@ import pytest
 
 from support import namespace, residue
 from support.bundle import FIRST_ID
+from support.engine import EVERY, but
 from support.shell import run, until
 
 if TYPE_CHECKING:
@@ -22,26 +23,32 @@ LEAVE = ["leave", "--shm=1", "--shm-size=1048576", "--sem=2", "--msg=1", "--msg-
 MADE = "made shm=1 sem=2 msg=1 mqueue=1"
 
 only = pytest.mark.parametrize
+every = only("engine", EVERY, indirect=True)
+with_userns = only("engine", but("docker"), indirect=True)
 
 
+@every
 def test_private_namespace_has_the_requested_value(engine: Engine) -> None:
     """A sysctl that a container asks for is there when its first process starts."""
     ended = engine.run("limits", sysctl={"kernel.msgmax": "4321"})
     assert namespace.values(ended.check().stdout)["kernel.msgmax"] == "4321"
 
 
+@every
 def test_limits_prints_every_governed_name(engine: Engine) -> None:
     """A container sees the eight names of kernel and the five of fs.mqueue."""
     names = namespace.values(engine.run("limits").check().stdout)
     assert len(names) == 13
 
 
+@with_userns
 def test_user_namespace_has_the_requested_value(engine: Engine) -> None:
     """A sysctl that a container with a user namespace asks for is there."""
     ended = engine.run("limits", userns=True, sysctl={"kernel.shmmni": "77"})
     assert namespace.values(ended.check().stdout)["kernel.shmmni"] == "77"
 
 
+@with_userns
 def test_user_namespace_has_the_promised_ids(engine: Engine) -> None:
     """Root of a container with a user namespace is the host's FIRST_ID."""
     container = engine.start("leave", "--wait", userns=True)
@@ -49,6 +56,7 @@ def test_user_namespace_has_the_promised_ids(engine: Engine) -> None:
     assert Path(f"/proc/{container.pid}").stat().st_uid == FIRST_ID
 
 
+@every
 def test_joiner_sees_the_owner_s_value(engine: Engine) -> None:
     """A container that joins another's namespace has its limits."""
     owner = engine.start("leave", "--wait", sysctl={"kernel.msgmnb": "5432"})
@@ -56,6 +64,7 @@ def test_joiner_sees_the_owner_s_value(engine: Engine) -> None:
     assert namespace.values(ended.check().stdout)["kernel.msgmnb"] == "5432"
 
 
+@every
 def test_joiner_s_process_is_a_member(engine: Engine) -> None:
     """A container that joins another's namespace is in it."""
     owner = engine.start("leave", "--wait")
@@ -63,6 +72,7 @@ def test_joiner_s_process_is_a_member(engine: Engine) -> None:
     assert set(namespace.members(owner.namespace)) >= {owner.pid, joiner.pid}
 
 
+@every
 def test_host_namespace_is_the_machine_s(engine: Engine) -> None:
     """A container without an IPC namespace of its own is in the host's."""
     container = engine.start("leave", "--wait", ipc="host")
@@ -70,6 +80,7 @@ def test_host_namespace_is_the_machine_s(engine: Engine) -> None:
 
 
 @only("userns", [False, True])
+@with_userns
 def test_leave_makes_objects_of_all_kinds(engine: Engine, userns: bool) -> None:
     """The objects that a payload says it made are in its namespace."""
     container = engine.start(*LEAVE, "--wait", userns=userns)
@@ -77,6 +88,7 @@ def test_leave_makes_objects_of_all_kinds(engine: Engine, userns: bool) -> None:
     assert namespace.counts(container.namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
 
 
+@every
 def test_leave_makes_objects_in_a_joined_namespace(engine: Engine) -> None:
     """The objects of a joiner are in its host's namespace, and stay there after it."""
     owner = engine.start("leave", "--wait")
@@ -84,6 +96,7 @@ def test_leave_makes_objects_in_a_joined_namespace(engine: Engine) -> None:
     assert namespace.counts(owner.namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
 
 
+@every
 def test_leave_makes_queues_with_hostile_names(engine: Engine) -> None:
     """A queue's name may hold a newline, an escape and bytes that are not UTF-8."""
     name = b"a\n\x1b[31m\xff"
@@ -92,17 +105,20 @@ def test_leave_makes_queues_with_hostile_names(engine: Engine) -> None:
     assert namespace.queues(container.namespace) == [os.fsdecode(name)]
 
 
+@every
 def test_leave_fails_when_a_queue_cannot_be_made(engine: Engine) -> None:
     """A payload that could not leave what it was told to says so and fails."""
     ended = engine.run("leave", "--mqueue=2", sysctl={"fs.mqueue.queues_max": "1"})
     assert (ended.code, "mq_open" in ended.stderr) == (1, True)
 
 
+@every
 def test_proc_sys_is_read_only(engine: Engine) -> None:
     """A container cannot write its own limits."""
     assert engine.run("sh", "-c", "echo 77 > /proc/sys/kernel/msgmax").code != 0
 
 
+@every
 def test_proc_sys_is_writable_on_demand(engine: Engine) -> None:
     """A container with a writable /proc/sys can."""
     ended = engine.run(
@@ -111,25 +127,29 @@ def test_proc_sys_is_writable_on_demand(engine: Engine) -> None:
     assert ended.check().stdout == "77\n"
 
 
+@every
 def test_memory_limit_holds(engine: Engine) -> None:
     """A container that touches more memory than its limit is killed."""
     assert engine.run("leave", "--shm=1", "--shm-size=67108864", memory=16 << 20).code != 0
 
 
+@only("engine", but("docker"), indirect=True)
 def test_annotations_arrive(engine: Engine) -> None:
     """An annotation does not keep a container from running."""
     assert engine.run("true", annotations={"org.example/team": "db"}).code == 0
 
 
+@every
 def test_program_runs_inside_a_running_container(engine: Engine) -> None:
     """A program can be run in a container that is there."""
     container = engine.start("leave", "--wait", sysctl={"kernel.msgmax": "4321"})
     assert container.execute("cat", "/proc/sys/kernel/msgmax").check().stdout == "4321\n"
 
 
+@every
 def test_ended_container_has_its_id(engine: Engine) -> None:
     """The id of a container that came and went is known."""
-    assert re.fullmatch(r"[0-9a-f]{64}|(runc|crun)-\d+", engine.run("true").id)
+    assert re.fullmatch(r"[0-9a-f]{64}|(runc|crun|ctr)-\d+", engine.run("true").id)
 
 
 @only("engine", ["runc", "crun"], indirect=True)
@@ -142,6 +162,7 @@ def test_stopped_container_is_not_deleted(engine: BareEngine) -> None:
     assert state["status"] == "stopped"
 
 
+@every
 def test_removed_container_has_no_process(engine: Engine) -> None:
     """A container's processes are gone once it is removed."""
     container = engine.start("leave", "--wait")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from support.shell import BUILT, REPOSITORY
+from support.shell import BUILT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIRST_ID = 100_000  # the host's id of a user namespace's root
 PAYLOADS = BUILT / "payload"
-UNPACKED = REPOSITORY / "build" / "engines"  # what `make setup` does not install on a machine that lacks it
+UNPACKED = BUILT / "engines"  # what `make setup` does not install on a machine that lacks it
 
 # No more than what Docker and podman give to a container's root.
 _CAPABILITIES = [

@@ -19,15 +19,28 @@ if TYPE_CHECKING:
     from support.runtime import Runtime
     from support.warden import Warden
 
-_numbers = count(1)  # names are never used twice in a session
+EVERY = ("runc", "crun", "podman-runc", "podman-crun", "docker", "ctr")
+
+_numbers = count(1)
+
+
+def but(*names: str) -> list[str]:
+    """Name every engine but those that cannot do what a test is about."""
+    assert set(names) <= set(EVERY)
+    return [name for name in EVERY if name not in names]
+
+
+def fresh(prefix: str) -> str:
+    """Make a name that is never used twice in a session."""
+    return f"{prefix}-{next(_numbers)}"
 
 
 @dataclass(frozen=True)
 class Ended(Result):
     """A container that ran to its end, or never got to run."""
 
-    id: str  # empty if podman never made it
-    bundle: Path | None  # None under podman
+    id: str  # empty if the engine never made it
+    bundle: Path | None  # None where the engine makes it
 
 
 class Running(ABC):
@@ -53,7 +66,7 @@ class Running(ABC):
 
     @abstractmethod
     def output(self) -> str:
-        """Read its standard output so far; podman keeps it until the container is removed."""
+        """Read its standard output so far; engines keep it until the container is removed."""
 
     @abstractmethod
     def execute(self, *args: str) -> Result:
@@ -134,7 +147,7 @@ class BareEngine(Engine):
 
     def bundle(self, *args: str, **options: Unpack[Options]) -> Path:
         """Make a bundle, its name that of the container to be, with hooks if governed."""
-        name = f"{self.name}-{next(_numbers)}"
+        name = fresh(self.name)
         bundle = make_bundle(self._bundles / name, self._rootfs, args, cgroup=f"{self._cgroup}/{name}", **options)
         if self._warden:
             self._warden.install_bundle(bundle)
@@ -198,7 +211,7 @@ class PodmanEngine(Engine):
 
     def run(self, *args: str, **options: Unpack[Options]) -> Ended:
         """Call `podman run --rm`."""
-        cidfile = self._scratch / f"{next(_numbers)}.cid"
+        cidfile = self._scratch / fresh("cid")
         result = self.podman.run(args, "--rm", "--cidfile", cidfile, hooks_dir=self._hooks_dir, **options)
         name = text(cidfile) if cidfile.exists() else ""
         return Ended(result.command, result.code, result.stdout, result.stderr, name, None)

@@ -44,6 +44,18 @@ class Warden:
         """Put the hooks into a directory of podman's."""
         self("install", "podman", "--hooks-dir", hooks_dir).check()
 
+    def install_docker(self, config: Path) -> None:
+        """Make the wrapper the default runtime in a daemon.json."""
+        self("install", "docker", "--config", config).check()
+
+    def install_containerd(self, config: Path, *options: str) -> None:
+        """Make the wrapper the runtime of pods in a config.toml."""
+        self("install", "containerd", "--config", config, *options).check()
+
+    def wrapper(self, runtime: str) -> Path:
+        """Name the wrapper of a runtime, as `install` puts it."""
+        return self.root / "usr" / "libexec" / "ipcwarden" / f"ipcwarden-{runtime}"
+
     def audit(self, *, container: str = "", event: str = "") -> list[dict[str, Any]]:
         """Read the audit log, oldest first; every record is valid."""
         filters = ["--container", container] * bool(container) + ["--event", event] * bool(event)
