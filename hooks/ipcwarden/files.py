@@ -6,32 +6,63 @@ import posix
 
 from ipcwarden.errors import RecordError, WardenError, why
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.layout import Place
+
 O_FILE = posix.O_NOFOLLOW | posix.O_CLOEXEC | posix.O_NONBLOCK  # a planted link or FIFO is not followed, not waited for
 _O_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
-_OTHERS_WRITE, _GROUP_WRITE = 0o002, 0o020
+_S_IFMT, _S_IFREG, _S_IFDIR = 0o170000, 0o100000, 0o040000
+_OTHERS_WRITE, _GROUP_WRITE, _OTHERS_CONTENT = 0o002, 0o020, 0o066
 
 
-def unsafe(status: posix.stat_result, group_too: bool = True) -> str:
-    """Say what is wrong with the owner or the mode of a file or directory, or return an empty string."""
-    if status.st_uid not in (0, posix.geteuid()):
+def unsafe(status: posix.stat_result, group_too: bool = True, owners: tuple[int, ...] = ()) -> str:
+    """Say what is wrong with the owner or the mode of a file or directory, or return an empty string.
+
+    `owners` are the uids that may own it: root's and our own, where none are given.
+    """
+    if status.st_uid not in (owners or (0, posix.geteuid())):
         return f"it belongs to uid {status.st_uid}, not to root"
     if status.st_mode & (_OTHERS_WRITE | (_GROUP_WRITE if group_too else 0)):
         return f"others can write it (mode {status.st_mode & 0o7777:04o})"
     return ""
 
 
-def open_directory(root: str, path: str, create: int = 0, error: type[WardenError] = RecordError) -> int:
-    """Open the directory `path` below `root`, and check that only root can write on the way to it.
+def is_private(path: str) -> bool:
+    """Tell whether a directory is ours, and nobody else can list or change it.
+
+    They may pass through: podman with --uidmap lets them, in XDG_RUNTIME_DIR too, where 0700 is the rule.
+    """
+    try:
+        status = posix.stat(path)
+    except OSError:
+        return False
+    is_directory = status.st_mode & _S_IFMT == _S_IFDIR
+    return is_directory and status.st_uid == posix.geteuid() and not status.st_mode & _OTHERS_CONTENT
+
+
+def open_place(place: Place, create: int = 0, error: type[WardenError] = RecordError) -> int:
+    """Open a directory of ours as `open_directory` does."""
+    return open_directory(place.base, place.path, create, error, place.owners)
+
+
+def open_directory(
+    root: str,
+    path: str,
+    create: int = 0,
+    error: type[WardenError] = RecordError,
+    owners: tuple[int, ...] = (),
+) -> int:
+    """Open the directory `path` below `root`, and check that only root can write on the way to it, or `owners`.
 
     With `create` (a mode) what is missing on the way is made; the last part gets that mode.  A symbolic link on the
     way counts as root's own word, since root owns the directory that holds it; the last part must not be one.
     Raises `error`; `FileNotFoundError` where a part is missing and nothing is to be made.
     """
     parts = path.split("/")
-    at, here = posix.open(root, _O_DIRECTORY), root.rstrip("/")
+    at, here = _open_root(root, bool(create), error), root.rstrip("/")
     try:
-        _demand_safe(at, root, False, error)
+        _demand_safe(at, root, False, error, owners)
         for number, part in enumerate(parts, 1):
             last, here = number == len(parts), f"{here}/{part}"
             flags = _O_DIRECTORY | (posix.O_NOFOLLOW if last else 0)
@@ -49,7 +80,7 @@ def open_directory(root: str, path: str, create: int = 0, error: type[WardenErro
                 below = posix.open(part, flags, dir_fd=at)
             posix.close(at)
             at = below
-            _demand_safe(at, here, last, error)
+            _demand_safe(at, here, last, error, owners)
     except FileNotFoundError:
         posix.close(at)
         raise
@@ -62,8 +93,19 @@ def open_directory(root: str, path: str, create: int = 0, error: type[WardenErro
     return at
 
 
-def _demand_safe(fd: int, path: str, group_too: bool, error: type[WardenError]) -> None:
-    wrong = unsafe(posix.fstat(fd), group_too)
+def _open_root(root: str, create: bool, error: type[WardenError]) -> int:
+    try:
+        return posix.open(root, _O_DIRECTORY)
+    except FileNotFoundError as failure:
+        if not create:
+            raise
+        raise error(f"cannot open the directory '{root}': {why(failure)}") from failure
+    except OSError as failure:
+        raise error(f"cannot open the directory '{root}': {why(failure)}") from failure
+
+
+def _demand_safe(fd: int, path: str, group_too: bool, error: type[WardenError], owners: tuple[int, ...]) -> None:
+    wrong = unsafe(posix.fstat(fd), group_too, owners)
     if wrong:
         raise error(f"cannot use '{path}': {wrong}", f"chown root '{path}' and chmod go-w it")
 
@@ -88,14 +130,16 @@ def open_regular(name: str, flags: int, directory: int | None, mode: int = 0) ->
     return fd
 
 
-def read(name: str, limit: int, directory: int | None = None, trusted: bool = False) -> bytes:
-    """Read a regular file whole; `trusted` ones must be root's and writable by nobody else.
+def read(
+    name: str, limit: int, directory: int | None = None, trusted: bool = False, owners: tuple[int, ...] = ()
+) -> bytes:
+    """Read a regular file whole; `trusted` ones must be root's, or one of `owners`', and writable by nobody else.
 
     Raises `OSError`, and `ValueError` with what is wrong with it.
     """
     fd = open_regular(name, posix.O_RDONLY, directory)
     try:
-        wrong = unsafe(posix.fstat(fd)) if trusted else ""
+        wrong = unsafe(posix.fstat(fd), owners=owners) if trusted else ""
         if wrong:
             raise ValueError(wrong)
         return read_all(fd, limit)

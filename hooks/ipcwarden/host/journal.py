@@ -6,23 +6,29 @@ import posix
 import time
 
 from ipcwarden.errors import RecordError, why
-from ipcwarden.files import open_directory, open_regular, unsafe, write_whole
-from ipcwarden.layout import LOG, LOGS, beneath
+from ipcwarden.files import open_place, open_regular, unsafe, write_whole
+from ipcwarden.layout import LOG, beneath
 from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.layout import Place
 
 _SOCKET = "run/systemd/journal/socket"
 _PATIENCE = 0.7  # seconds: less than a hook has left when its deadline has passed
 
 
-def append(root: str, lines: list[bytes]) -> None:
-    """Append whole lines to the log, or nothing.  Raises `RecordError`.
+def append(logs: Place, lines: list[bytes]) -> None:
+    """Append whole lines to the log in the directory `logs`, or nothing.  Raises `RecordError`.
 
     Under the file's lock, so that a full disk's half a line can be taken back, and one that somebody else left is
     ended before ours begins.
     """
-    path = beneath(root, f"{LOGS}/{LOG}")
+    if not logs.base:
+        raise RecordError("cannot find the log's directory: the environment names neither HOME nor XDG_STATE_HOME")
+    path = f"{logs}/{LOG}"
     try:
-        directory = open_directory(root, LOGS, create=0o700)
+        directory = open_place(logs, create=0o700)
         try:
             fd = _open_locked(directory)
         finally:

@@ -6,12 +6,21 @@ import _signal
 import posix
 
 from ipcwarden import syscalls
-from ipcwarden.errors import KernelError, NamespaceError, why
-from ipcwarden.files import O_FILE
+from ipcwarden.core.documents import parse, serialize
+from ipcwarden.errors import KernelError, NamespaceError, WardenError, why
+from ipcwarden.files import O_FILE, read_all
 from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from ipcwarden.core.documents import Document
 
 INITIAL_INODE = 0xEFFFFFFF  # IPC_NS_INIT_INO of linux/nsfs.h: the machine's own, on every kernel since 3.8
 _ENOENT, _EINVAL, _ENOTTY, _ENOSYS, _EOPNOTSUPP, _ESTALE = 2, 22, 25, 38, 95, 116
+_MAX_ANSWER_BYTES = 8 << 20
 _UNSUPPORTED = (_ENOTTY, _EOPNOTSUPP, _EINVAL, _ENOSYS)
 
 
@@ -144,6 +153,55 @@ def leave(own: int) -> None:
         syscalls.setns(own, syscalls.CLONE_NEWIPC)
     except OSError as error:
         raise KernelError(f"cannot return to our own IPC namespace: {why(error)}") from error
+
+
+def visit(fd: int, untouchable: frozenset[tuple[int, int]], own: int, look: Callable[[], Document]) -> Document:
+    """Join a namespace, look, and return: our own membership would keep it alive.  Raises `NamespaceError`."""
+    join(fd, untouchable)
+    try:
+        return look()
+    finally:
+        leave(own)
+
+
+def visit_in_child(fd: int, untouchable: frozenset[tuple[int, int]], look: Callable[[], Document]) -> Document:
+    """Do so in a child, for whoever could not return: in a user namespace nobody has the right to join the host's.
+
+    Raises `NamespaceError`.
+    """
+    reader, writer = posix.pipe2(posix.O_CLOEXEC)
+    child = posix.fork()
+    if not child:
+        _answer(writer, fd, untouchable, look)
+    posix.close(writer)
+    try:
+        said = read_all(reader, _MAX_ANSWER_BYTES)
+    except ValueError as error:
+        raise KernelError(f"cannot take what the child process has seen: {error}") from error
+    finally:
+        posix.close(reader)
+        posix.kill(child, _signal.SIGKILL)  # it has ended, unless our deadline has passed
+        posix.waitpid(child, 0)
+    if not said:
+        raise KernelError("cannot see what is in the namespace: the child process ended without an answer")
+    answer = parse(said)
+    if isinstance(answer, str):
+        raise KernelError(answer)
+    return answer
+
+
+def _answer(writer: int, fd: int, untouchable: frozenset[tuple[int, int]], look: Callable[[], Document]) -> NoReturn:
+    try:
+        try:
+            join(fd, untouchable)
+            answer = look()
+        except WardenError as error:
+            answer = str(error)
+        said = serialize(answer).encode("ascii")
+        while said:
+            said = said[posix.write(writer, said) :]
+    finally:
+        posix._exit(0)  # whatever happened: nothing of what the parent does goes on here
 
 
 def is_taken(pins: int, name: str) -> bool:

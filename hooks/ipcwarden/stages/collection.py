@@ -103,7 +103,7 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         entry.release()
         return None
     if reason == "undelivered" and entry.state == "applied":
-        append(site.root, undelivered_of(entry.document))
+        append(site.places.logs, undelivered_of(entry.document))
         entry.write(undelivered=[])
         entry.release()
         return None

@@ -9,18 +9,22 @@ from ipcwarden import syscalls
 from ipcwarden.core.policy import MAX_POLICY_BYTES, Memory, Policy, unpack
 from ipcwarden.core.record import RECORD_VERSION, line_of, timestamp
 from ipcwarden.errors import KernelError, PolicyError, RecordError, why
-from ipcwarden.files import open_directory, read
+from ipcwarden.files import open_place, read
+from ipcwarden.host.account import places_at
 from ipcwarden.host.journal import append, tell
 from ipcwarden.host.ledger import take
-from ipcwarden.host.namespace import Features, hosts, open_own
+from ipcwarden.host.namespace import Features, hosts, open_own, visit, visit_in_child
 from ipcwarden.host.procfs import boot_id, host_memory
-from ipcwarden.layout import COMPILED, ENTRIES, NAMESPACES, PINS, STATE, beneath
+from ipcwarden.layout import COMPILED
 from ipcwarden.privileges import CAP_SYS_CHROOT, narrow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.core.documents import Document
     from ipcwarden.host.ledger import Entry
+    from ipcwarden.layout import Place
 
 HOME = "/proc/1/ns/mnt"
 
@@ -32,6 +36,7 @@ class Site:
         self, root: str, stage: str, features: Features | None = None, home: str = HOME, began: int | None = None
     ) -> None:
         self.root = root
+        self.places = places_at(root)
         self.stage = stage
         self.features = features or Features()
         self.began = time.monotonic_ns() if began is None else began
@@ -80,10 +85,16 @@ class Site:
 
     def _open_directories(self) -> tuple[int, int, int]:
         if self._directories is None:
+            if not self.places.run.base:
+                raise RecordError(
+                    "cannot find the ledger's directory: neither XDG_RUNTIME_DIR nor /run/user has one that is this "
+                    "user's alone (mode 0700)",
+                    "loginctl enable-linger makes one",
+                )
             self._directories = (
-                open_directory(self.root, ENTRIES, create=0o700),
-                open_directory(self.root, PINS, create=0o700),
-                open_directory(self.root, NAMESPACES, create=0o700),
+                open_place(self.places.entries, create=0o700),
+                open_place(self.places.pins, create=0o700),
+                open_place(self.places.namespaces, create=0o700),
             )
         return self._directories
 
@@ -108,22 +119,20 @@ class Site:
         if not narrow(keep):
             self.privileges = "partial"
 
+    def visit(self, fd: int, look: Callable[[], Document]) -> Document:
+        """Return what `look` sees in a namespace; we stay where we are.  Raises `NamespaceError`."""
+        if self.places.rootless:
+            return visit_in_child(fd, self.hosts, look)
+        return visit(fd, self.hosts, self.own, look)
+
     def policy(self) -> Policy:
         """Return the policy in force.  Raises `PolicyError`."""
-        path = beneath(self.root, f"{STATE}/{COMPILED}")
-        try:
-            directory = open_directory(self.root, STATE, error=PolicyError)
-            try:
-                policy = unpack(read(COMPILED, MAX_POLICY_BYTES, directory, trusted=True))
-            finally:
-                posix.close(directory)
-        except FileNotFoundError as error:
-            raise PolicyError(
-                f"cannot find the policy in force, '{path}'", "ipcwarden compile puts it there"
-            ) from error
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            reason = why(error) if isinstance(error, OSError) else error
-            raise PolicyError(f"cannot use the policy in force, '{path}': {reason}", "ipcwarden compile") from error
+        policy = None
+        for place in self.places.policies:
+            policy = policy or _policy_in(place)
+        if policy is None:
+            paths = "', nor '".join(f"{place}/{COMPILED}" for place in self.places.policies)
+            raise PolicyError(f"cannot find the policy in force, '{paths}'", "ipcwarden compile puts it there")
         # What is wrong before a rule is known is met leniently only where every rule is lenient.
         modes = {rule.mode for rule in policy.rules} or {policy.mode}
         mode = "permissive" if modes == {"permissive"} else "enforcing"
@@ -137,7 +146,7 @@ class Site:
     def has_ledger(self) -> bool:
         """Tell whether any hook has made the ledger's directories since the boot."""
         try:
-            posix.stat(beneath(self.root, NAMESPACES))
+            posix.stat(str(self.places.namespaces))
         except FileNotFoundError:
             return False
         except OSError:
@@ -167,7 +176,7 @@ class Site:
         """
         line = line_of(record)
         try:
-            append(self.root, [line])
+            append(self.places.logs, [line])
         except RecordError as error:
             text = line.decode("ascii").rstrip("\n")
             if entry is None:
@@ -193,6 +202,21 @@ class Site:
     def alert(self, sentence: str) -> None:
         """Say to the system's journal what somebody should see today."""
         tell(self.root, sentence)
+
+
+def _policy_in(place: Place) -> Policy | None:
+    path = f"{place}/{COMPILED}"
+    try:
+        directory = open_place(place, error=PolicyError)
+        try:
+            return unpack(read(COMPILED, MAX_POLICY_BYTES, directory, trusted=True, owners=place.owners))
+        finally:
+            posix.close(directory)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        reason = why(error) if isinstance(error, OSError) else error
+        raise PolicyError(f"cannot use the policy in force, '{path}': {reason}", "ipcwarden compile") from error
 
 
 def complain(sentence: str) -> None:

@@ -11,7 +11,7 @@ from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
-from ipcwarden.host.namespace import destroyed, join, leave, open_pinned, unpin
+from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
 from ipcwarden.stages.company import company_in
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
@@ -65,7 +65,7 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
             lines.append(line_of(record))
         try:
             if lines:
-                append(site.root, lines)
+                append(site.places.logs, lines)
         except RecordError as error:
             entry.write(state="recorded", undelivered=[line.decode("ascii").rstrip("\n") for line in lines])
             complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
@@ -98,14 +98,16 @@ def _examine(site: Site, entry: Entry, event: str) -> None:
 def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
     try:
-        join(fd, site.hosts)
+        findings = site.visit(fd, lambda: _seen(site, entry))
     finally:
         posix.close(fd)
-    try:
-        objects = inventory()
-        limits = read_limits()
-    finally:
-        leave(site.own)  # our own membership would keep the namespace alive
+    assert isinstance(findings, dict)
+    return findings
+
+
+def _seen(site: Site, entry: Entry) -> dict[str, Document]:
+    objects = inventory()
+    limits = read_limits()
     shown = largest(objects)
     return {
         "totals": totals(objects),
