@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipcwarden.compiler import compile_sources
+from ipcwarden.compiler.engines import KNOWN, RUNTIMES
 from ipcwarden.compiler.schema import NOT_YET, validator
 from ipcwarden.compiler.sources import MAIN, Source
 from ipcwarden.core.policy import Profile
@@ -48,3 +49,21 @@ def test_every_key_is_in_the_reference() -> None:
     for name in ("profile", "rule", "conditions"):
         keys |= definitions[name]["properties"].keys()
     assert [key for key in sorted(keys) if f"`{key}`" not in TEXT] == []
+
+
+def test_the_table_of_engines_is_what_check_goes_by() -> None:
+    """A fact that the table has is one that a condition on that engine may ask for."""
+    facts = ("image", "name", "pod", "namespace")
+    rows = documents.table("docs/policy.md", "What engines tell")
+    told = {
+        documents.code(row[0])[0]: {
+            fact for fact, cell in zip(facts, row[1:], strict=True) if not cell.startswith("no")
+        }
+        for row in rows
+    }
+    assert told == KNOWN
+
+
+def test_the_runtimes_are_those_that_are_known() -> None:
+    """Each of them is named."""
+    assert [name for name in RUNTIMES if f"`{name}`" not in TEXT] == []

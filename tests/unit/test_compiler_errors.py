@@ -39,7 +39,7 @@ def check(marked: str, said: str, kind: str = MAIN) -> None:
         ("version: ><2\n" + RULE, "version: must be 1, the only version there is, not 2"),
         ("version: ><'1'\n" + RULE, "version: must be 1, the only version there is, not '1'"),
         (HEAD + "><rule: []\n" + RULE, "rule: unknown key 'rule' (did you mean 'rules'?)"),
-        (HEAD + "><xyzzy: 1\n" + RULE, "xyzzy: unknown key 'xyzzy' (known here: mode, profiles, rules and version)"),
+        (HEAD + "><xyzzy: 1\n" + RULE, "unknown key 'xyzzy' (known here: mode, profiles, rules, trust_annotations and"),
         (HEAD + "mode: ><enforced\n" + RULE, "mode: must be enforcing or permissive, not 'enforced' (did you mean"),
         (HEAD + "mode: ><yes\n" + RULE, "mode: must be enforcing or permissive, not 'yes'"),
         (HEAD + "rules:><\n", "rules: must be a list, not nothing (leave the key out"),
@@ -48,7 +48,10 @@ def check(marked: str, said: str, kind: str = MAIN) -> None:
         ("><[]", "must be a mapping, not a list"),
         ("><text", "must be a mapping, not 'text'"),
         (HEAD + "><stale_pins: {warn_after: 10m}\n" + RULE, "'stale_pins' is not supported by this version"),
-        (HEAD + "><trust_annotations: [a]\n" + RULE, "'trust_annotations' is not supported by this version"),
+        (HEAD + "trust_annotations: ><a\n" + RULE, "trust_annotations: must be a list, not 'a'"),
+        (HEAD + "trust_annotations: [a, ><5]\n" + RULE, "trust_annotations[1]: must be text, not 5 (write it in"),
+        (HEAD + "trust_annotations: [><'']\n" + RULE, "trust_annotations[0]: must not be empty"),
+        (HEAD + "trust_annotations: [a, ><a]\n" + RULE, "trust_annotations[1]: 'a' stands here twice (first in line 2"),
     ],
 )
 def test_the_document(text: str, said: str) -> None:
@@ -74,22 +77,28 @@ def test_the_document(text: str, said: str) -> None:
         ("p: {host_ipc: ><true}", "must be audit or refuse, not true"),
         ("p: {leftovers: ><keep}", "must be report or remove, not 'keep'"),
         ("p: {unlisted: ><no}", "must be allow or refuse, not 'no'"),
+        ("p: {shared: ><widened}", "must be owner or widen, not 'widened' (did you mean 'widen'?)"),
+        ("p: {shared: ><true}", "must be owner or widen, not true"),
+        ("p: {writable_proc_sys: ><report}", "must be record or refuse, not 'report' (did you mean 'record'?)"),
+        ("p: {nested_ipc: ><refuse}", "profiles.p.nested_ipc: must be report or deny, not 'refuse'"),
+        ("p: {rlimits: ><819200}", "profiles.p.rlimits: must be a mapping, not 819200"),
+        ("p: {rlimits: {><nofile: 5}}", "unknown key 'nofile' (known here: msgqueue)"),
+        ("p: {rlimits: {msgqueue: ><800K}}", "819200 or 800KiB, or 'kernel', not '800K' (write 800KiB)"),
+        ("p: {rlimits: {msgqueue: ><unlimited}}", "not 'unlimited' (write 'kernel', or the number that you mean)"),
+        ("p: {rlimits: {msgqueue: ><-1}}", "profiles.p.rlimits.msgqueue: must be bytes, such as 819200 or 800KiB"),
+        ("p: {rlimits: {msgqueue: ><010}}", "not '010' (write 10: only digits, no leading zero)"),
+        ("p: {rlimits: {msgqueue: ><9223372036854775808}}", "bytes, such as 819200 or 800KiB, or 'kernel', not 9"),
+        ("p: {rlimits: {msgqueue: ><8388608TiB}}", "must be bytes, such as 819200 or 800KiB, or 'kernel', not '8"),
+        ("p: {rlimits: {msgqueue: ><true}}", "or 'kernel', not true"),
+        ("p: {rlimits: {msgqueue: ><{max: 5}}}", "must be a whole number, text or null, not a mapping"),
+        ("p: {rlimits: {msgqueue: ><[5]}}", "must be bytes, such as 819200 or 800KiB, or 'kernel', not a list"),
+        ("p: {rlimits: {msgqueue: ><*x}}", "the alias '*x' cannot be used"),
         ("p: {help: ><5}", "profiles.p.help: must be text, not 5 (write it in quotes: '5')"),
         ('p: {help: ><"a\\nb"}', "profiles.p.help: must be one line without control characters, not 'a\\nb'"),
         ("p: {help: ><" + "x" * 501 + "}", "is longer than 500 characters"),
         *[
             (f"p: {{><{key}: x}}", f"profiles.p.{key}: '{key}' is not supported by this version")
-            for key in [
-                "keep",
-                "reap",
-                "expect",
-                "shared",
-                "nested_ipc",
-                "rlimits",
-                "writable_proc_sys",
-                "drift",
-                "dev_shm",
-            ]
+            for key in ["keep", "reap", "expect", "drift", "dev_shm"]
         ],
     ],
 )
@@ -165,7 +174,35 @@ def test_a_sysctl(text: str, said: str) -> None:
         ("><{name: r}", "rules[0]: 'profile' is missing"),
         ("{name: r, profile: ><basline}", "rules[0].profile: there is no profile 'basline' (did you mean 'baseline'?)"),
         ("{name: r, profile: ><xyzzy}", "there is no profile 'xyzzy' (known: baseline and restricted)"),
-        ("{name: r, profile: ><{annotation: a}}", "a profile by annotation is not supported by this version"),
+        ("{name: r, profile: ><5}", "rules[0].profile: must be text or a mapping, not 5 (write it in quotes: '5')"),
+        ("{name: r, profile: ><[baseline]}", "rules[0].profile: must be text or a mapping, not a list"),
+        (
+            "{name: r, profile: ><{annotation: a, among: [baseline]}}",
+            "rules[0].profile: 'else' is missing (add 'else: ...')",
+        ),
+        (
+            "{name: r, profile: {annotation: a, among: [baseline], else: baseline, ><default: baseline}}",
+            "unknown key 'default' (known here: among, annotation and else)",
+        ),
+        (
+            "{name: r, profile: {annotation: ><'', among: [baseline], else: baseline}}",
+            "rules[0].profile.annotation: must not be empty",
+        ),
+        ("{name: r, profile: {annotation: a, among: ><[], else: baseline}}", "profile.among: must not be empty"),
+        ("{name: r, profile: {annotation: a, among: ><baseline, else: baseline}}", "must be a list, not 'baseline'"),
+        ("{name: r, profile: {annotation: a, among: [><5], else: baseline}}", "among[0]: must be text, not 5"),
+        (
+            "{name: r, profile: {annotation: a, among: [restricted, ><basline], else: baseline}}",
+            "rules[0].profile.among[1]: there is no profile 'basline' (did you mean 'baseline'?)",
+        ),
+        (
+            "{name: r, profile: {annotation: a, among: [restricted], else: ><basline}}",
+            "rules[0].profile.else: there is no profile 'basline' (did you mean 'baseline'?)",
+        ),
+        (
+            "{name: r, profile: {annotation: a, among: [baseline, restricted, ><baseline], else: baseline}}",
+            "rules[0].profile.among[2]: 'baseline' stands here twice (first in line 2)",
+        ),
         ("{name: ><'', profile: baseline}", "rules[0].name: must not be empty"),
         ("{name: ><5, profile: baseline}", "rules[0].name: must be text, not 5 (write it in quotes: '5')"),
         ("{name: r, profile: baseline, mode: ><permisive}", "did you mean 'permissive'?"),
@@ -200,6 +237,12 @@ def test_a_rule(text: str, said: str) -> None:
     ("kind", "text", "said"),
     [
         (DROP_IN, "><mode: permissive\n", "'mode' belongs in policy.yaml (a drop-in has profiles, rules and version)"),
+        (
+            DROP_IN,
+            "><trust_annotations: [a]\n",
+            "'trust_annotations' belongs in policy.yaml (a drop-in has profiles, rules and version)",
+        ),
+        (SITE, "><trust_annotations: [a]\n", "'trust_annotations' has no place here (a file of profiles has"),
         (
             DROP_IN,
             "rules: [><{name: r, profile: baseline}]\n",

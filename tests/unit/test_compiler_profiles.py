@@ -209,3 +209,35 @@ def test_the_built_in_profiles_are_free_of_warnings_and_govern_all() -> None:
     assert restricted.sysctls["kernel.shmall"] == (None, None, None, ("memory", 25, 2, 64 << 20))
     assert restricted.sysctls["kernel.msgmni"] == (16, None, None, None)
     assert (baseline.on_violation, restricted.on_violation, restricted.host_ipc) == ("clamp", "refuse", "refuse")
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "msgqueue"),
+    [
+        ("rlimits: {msgqueue: 4MiB}", "{}", 4 << 20),
+        ("rlimits: {msgqueue: 819201}", "{}", 819201),
+        ("rlimits: {msgqueue: kernel}", "{rlimits: {msgqueue: 5}}", 819200),
+        ("rlimits: {}", "{rlimits: {msgqueue: 5}}", 5),
+        ("help: ask", "{rlimits: {msgqueue: 5}}", 5),
+        ("rlimits: {msgqueue: null}", "{rlimits: {msgqueue: 5}}", None),
+        ("help: ask", "{}", None),
+    ],
+)
+def test_the_limit_of_posix_queues_is_inherited(child: str, parent: str, msgqueue: int | None) -> None:
+    """In bytes; `kernel` is what every process starts with, and null drops what the parent says."""
+    assert resolved(child, parent).msgqueue == msgqueue
+
+
+@pytest.mark.parametrize("parent", ["{}", "{rlimits: {msgqueue: null}}"])
+def test_dropping_no_limit_of_posix_queues_is_a_warning(parent: str) -> None:
+    """As for a sysctl."""
+    found = outcome_of("rlimits: {msgqueue: null}", parent).findings
+    assert {finding.message for finding in found} == {"there is no inherited rlimits.msgqueue to drop"}
+
+
+def test_what_is_new_is_inherited_as_everything_else() -> None:
+    """By key; what nobody says is the default."""
+    found = resolved("nested_ipc: report", "{shared: widen, writable_proc_sys: refuse, nested_ipc: deny}")
+    assert (found.shared, found.writable_proc_sys, found.nested_ipc) == ("widen", "refuse", "report")
+    found = resolved("help: ask", "{}")
+    assert (found.shared, found.writable_proc_sys, found.nested_ipc) == ("owner", "record", "report")

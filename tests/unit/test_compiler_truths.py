@@ -108,3 +108,38 @@ def test_profiles_of_others_are_told_of_only_when_used(used: str, lines: list[in
         Source(MAIN, "f", f"version: 1\nrules: [{{name: r, profile: {used}}}]\n".encode()),
     ]
     assert [f.line for f in compile_sources(sources, KERNEL_DEFAULTS, "", 4096).findings] == lines
+
+
+@pytest.mark.parametrize(
+    ("profile", "line", "said"),
+    [
+        (
+            "rlimits: {msgqueue: 64KiB}\n    sysctls: {fs.mqueue.msg_max: 10}",
+            5,
+            "is 81920 bytes: a queue of that size needs more than the 65536 bytes of the profile's rlimits.msgqueue",
+        ),
+        (
+            "sysctls: {fs.mqueue.msg_max: 1000}\n    rlimits: {msgqueue: 1MiB}",
+            4,
+            "a queue of that size needs more than the 1048576 bytes of the profile's rlimits.msgqueue",
+        ),
+        ("rlimits: {msgqueue: 0}", 4, "msgqueue 0: no POSIX message queue can be created at all"),
+    ],
+)
+def test_the_profiles_own_limit_of_posix_queues_counts(profile: str, line: int, said: str) -> None:
+    """In place of the kernel's."""
+    text = f"version: 1\nprofiles:\n  p:\n    {profile}\nrules: [{{name: r, profile: p}}]\n"
+    outcome = compile_sources([*built_in(), Source(MAIN, "f", text.encode())], KERNEL_DEFAULTS, "", 4096)
+    assert [(finding.severity, finding.line) for finding in outcome.findings] == [("warning", line)]
+    assert said in outcome.findings[0].message
+
+
+def test_a_limit_that_is_raised_with_the_queues_is_no_contradiction() -> None:
+    """It is what the warning says to do."""
+    text = b"""\
+version: 1
+profiles:
+  p: {sysctls: {fs.mqueue.msg_max: 1000}, rlimits: {msgqueue: 16MiB}}
+rules: [{name: r, profile: p}]
+"""
+    assert compile_sources([*built_in(), Source(MAIN, "f", text)], KERNEL_DEFAULTS, "", 4096).findings == ()

@@ -30,6 +30,8 @@ SCALED = frozenset(
     )
 )
 MOST_PER_CENT = 10000
+RLIMIT_MSGQUEUE = 819200  # MQ_BYTES_MAX of linux/mqueue.h, what every process starts with
+_MOST_OF_RLIMIT = (1 << 63) - 1
 _DIGITS = 40
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,19})(KiB|MiB|GiB|TiB)")
 _COUNT_OF_PAGES = re.compile(r"(0|[1-9][0-9]{0,19}) pages")
@@ -152,12 +154,23 @@ def _least(node: Node | None, report: Report) -> int | None:
     if isinstance(node, Spoilt):
         return None
     text = str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
-    found = _SIZE.fullmatch(text)
-    if found or (_NUMBER.fullmatch(text) and len(text) <= 20):
-        number = int(found[1]) * UNITS[found[2]] if found else int(text)
-        if number <= range_of("kernel.shmmax")[1]:
-            return number
+    number = _number("kernel.shmmax", text, 1)
+    if number is not None and number <= range_of("kernel.shmmax")[1]:
+        return number
     report.error(node.at, f"must be bytes, such as 1GiB, not {shown(node)}", _misspelled(text, "kernel.shmmax"))
+    return None
+
+
+def rlimit_of(node: Node, report: Report) -> int | None:
+    """Return RLIMIT_MSGQUEUE in bytes, or None where there is none to be had: reported, here or before."""
+    if isinstance(node, Spoilt):
+        return None
+    text = str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
+    number = RLIMIT_MSGQUEUE if text == "kernel" else _number("kernel.msgmax", text, 1)
+    if number is not None and number <= _MOST_OF_RLIMIT:
+        return number
+    wanted_here = "must be bytes, such as 819200 or 800KiB, or 'kernel'"
+    report.error(node.at, f"{wanted_here}, not {shown(node)}", _misspelled(text, "kernel.msgmax"))
     return None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipcwarden.compiler import profiles, reader, rules, truths
+from ipcwarden.compiler import breadth, engines, profiles, reach, reader, rules, truths
 from ipcwarden.compiler.amounts import Machine
 from ipcwarden.compiler.findings import Finding, Place, Report, did_you_mean, listed
-from ipcwarden.compiler.nodes import Mapping, text_of
+from ipcwarden.compiler.nodes import Mapping, Sequence, text_of
 from ipcwarden.compiler.schema import Shape
 from ipcwarden.compiler.sources import BUILT_IN, DROP_IN, IGNORED, MAIN, SITE
-from ipcwarden.core.policy import Policy, Rule
+from ipcwarden.core.policy import Choice, Policy, Rule
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _OF_ETC = (MAIN, DROP_IN)
 _ALLOWED = {
-    MAIN: frozenset(("version", "mode", "profiles", "rules")),
+    MAIN: frozenset(("version", "mode", "trust_annotations", "profiles", "rules")),
     DROP_IN: frozenset(("version", "profiles", "rules")),
     SITE: frozenset(("version", "profiles")),
     BUILT_IN: frozenset(("version", "profiles")),
@@ -53,6 +53,7 @@ class Compilation:
         self._rules: list[rules.Rule] = []
         self._late_rules: list[rules.Rule] = []  # policy.yaml's, tried after all drop-ins'
         self._mode: str | None = None
+        self._trusted: tuple[str, ...] | None = None  # until policy.yaml is read
 
     def run(self, sources: list[Source]) -> Outcome:
         """Return the policy, if there is one, and everything that was found."""
@@ -61,7 +62,7 @@ class Compilation:
         ordered = self._rules + self._late_rules
         resolved = profiles.Family(self._profiles, self._machine, self._report).resolve()
         used = self._used(ordered, resolved)
-        self._check_rules(ordered)
+        self._check_rules(ordered, resolved)
         for name, profile in resolved.items():
             if name in used or self._kind_of[name] in _OF_ETC:
                 truths.check(profile, self._machine, self._report)
@@ -100,8 +101,11 @@ class Compilation:
             self._add_profile(source, name, at, node)
         if source.kind == MAIN:
             self._mode = text_of(tree.entries.get("mode"))
+            keys = tree.entries.get("trust_annotations")
+            texts = [text_of(item) for item in keys.items] if isinstance(keys, Sequence) else []
+            self._trusted = tuple(text for text in texts if text is not None)
         if source.kind in _OF_ETC:
-            found = rules.in_document(tree, self._report)
+            found = rules.in_document(tree)
             (self._late_rules if source.kind == MAIN else self._rules).extend(found)
             for rule in found if source.kind == DROP_IN else []:
                 if rule.when == ():
@@ -123,15 +127,15 @@ class Compilation:
     def _used(self, ordered: list[rules.Rule], resolved: dict[str, Resolved]) -> dict[str, int]:
         """Return the index of each profile that some rule uses, in the order of first use."""
         used: dict[str, int] = {}
-        for rule in ordered:
-            if rule.profile in resolved:
-                used.setdefault(rule.profile, len(used))
-            elif rule.profile is not None:
-                hint = did_you_mean(rule.profile, resolved) or f"known: {listed(sorted(resolved), 'and')}"
-                self._report.error(rule.profile_at, f"there is no profile '{rule.profile}'", hint)
+        for mention in [mention for rule in ordered for mention in rule.mentions]:
+            if mention.name in resolved:
+                used.setdefault(mention.name, len(used))
+            elif mention.name is not None:
+                hint = did_you_mean(mention.name, resolved) or f"known: {listed(sorted(resolved), 'and')}"
+                self._report.error(mention.at, f"there is no profile '{mention.name}'", hint)
         return used
 
-    def _check_rules(self, ordered: list[rules.Rule]) -> None:
+    def _check_rules(self, ordered: list[rules.Rule], resolved: dict[str, Resolved]) -> None:
         names: dict[str, Place] = {}
         for rule in ordered:
             if rule.name in names:
@@ -140,13 +144,28 @@ class Compilation:
                 self._report.error(rule.name_at, f"there are two rules '{rule.name}'", f"the other one is at {place}")
             elif rule.name is not None:
                 names[rule.name] = rule.name_at
-        rules.check_reach(ordered, self._report)
+            given = [resolved[mention.name] for mention in rule.mentions if mention.name in resolved]
+            widens = any(profile.settings.get("shared") == "widen" for profile in given)
+            engines.check(rule, self._trusted, widens, self._report)
+        reach.check(ordered, self._report)
+        if not self._report.failed:  # else there may be no telling what a profile allows
+            breadth.check(ordered, resolved, self._machine, self._report)
 
     def _policy(self, ordered: list[rules.Rule], used: dict[str, int], resolved: dict[str, Resolved]) -> Policy:
         mode = self._mode or "enforcing"
         compiled = tuple(
-            Rule(rule.name or "", rule.when or (), used[rule.profile or ""], rule.mode or mode) for rule in ordered
+            Rule(rule.name or "", rule.when or (), _profile(rule.profile, used), rule.mode or mode) for rule in ordered
         )
         kept = tuple(profiles.packed(resolved[name]) for name in used)
         machine = self._machine
-        return Policy(mode, machine.release, machine.kernel, compiled, kept, machine.ipcmni_extend)
+        return Policy(
+            *(mode, machine.release, machine.kernel, compiled, kept, machine.ipcmni_extend),
+            trust_annotations=self._trusted or (),
+        )
+
+
+def _profile(profile: rules.Mention | rules.Offer, used: dict[str, int]) -> int | Choice:
+    if isinstance(profile, rules.Mention):
+        return used[profile.name or ""]
+    among = {mention.name: used[mention.name] for mention in profile.among if mention.name}
+    return Choice(profile.annotation, among, used[profile.other.name or ""])

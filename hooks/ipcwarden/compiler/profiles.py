@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipcwarden.compiler.amounts import rlimit_of
 from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
 from ipcwarden.compiler.nodes import Mapping, Scalar, text_of
-from ipcwarden.compiler.sysctls import BOUNDS, Bound, Sysctls
+from ipcwarden.compiler.sysctls import BOUNDS, Bound, Draft, Sysctls
 from ipcwarden.core.policy import Profile
 from ipcwarden.core.sysctls import NAMES
 from ipcwarden.values import value
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from ipcwarden.compiler.nodes import Node
     from ipcwarden.compiler.sysctls import Drafts
 
-SETTINGS = ("on_violation", "host_ipc", "leftovers", "unlisted", "help")
+SETTINGS = (
+    *("on_violation", "host_ipc", "leftovers", "unlisted", "shared", "writable_proc_sys", "nested_ipc", "help"),
+)
 
 
 @value
@@ -28,6 +31,7 @@ class Written:
     parent_at: Place
     sysctls: Drafts
     settings: dict[str, str]
+    msgqueue: Draft | None
 
 
 @value
@@ -38,6 +42,7 @@ class Resolved:
     at: Place
     sysctls: dict[str, dict[str, Bound]]
     settings: dict[str, str]
+    msgqueue: Bound | None
 
 
 def written(name: str, at: Place, node: Node, machine: Machine, report: Report) -> Written:
@@ -46,7 +51,19 @@ def written(name: str, at: Place, node: Node, machine: Machine, report: Report) 
     extends = entries.get("extends")
     settings = {key: text for key in SETTINGS if (text := text_of(entries.get(key))) is not None}
     sysctls = Sysctls(name, machine, report).drafts(entries.get("sysctls"))
-    return Written(name, at, text_of(extends), extends.at if extends else at, sysctls, settings)
+    msgqueue = _msgqueue(name, entries.get("rlimits"), report)
+    return Written(name, at, text_of(extends), extends.at if extends else at, sysctls, settings, msgqueue)
+
+
+def _msgqueue(profile: str, node: Node | None, report: Report) -> Draft | None:
+    written_here = node.entries.get("msgqueue") if isinstance(node, Mapping) else None
+    if written_here is None:
+        return None
+    if isinstance(written_here, Scalar) and written_here.value is None:
+        return Draft(written_here.at, None)
+    text = written_here.text if isinstance(written_here, Scalar) else ""
+    bound = Bound(rlimit_of(written_here, report), text, written_here.at, profile)
+    return Draft(written_here.at, {"set": bound})
 
 
 class Family:
@@ -116,7 +133,16 @@ class Family:
                 bounds = {key: bound for key, bound in inherited.items() if key != "set"} | bounds
             sysctls[name] = bounds
             self._check_order(member, name, bounds)
-        return Resolved(member.name, member.at, sysctls, settings)
+        msgqueue = self._merged_msgqueue(member, parent)
+        return Resolved(member.name, member.at, sysctls, settings, msgqueue)
+
+    def _merged_msgqueue(self, member: Written, parent: Resolved | None) -> Bound | None:
+        inherited, draft = parent.msgqueue if parent else None, member.msgqueue
+        if draft is None:
+            return inherited
+        if draft.bounds is None and inherited is None and (parent or member.parent is None):
+            self._report.warning(draft.at, "there is no inherited rlimits.msgqueue to drop", "leave it out")
+        return draft.bounds["set"] if draft.bounds else None
 
     def _check_order(self, member: Written, name: str, bounds: dict[str, Bound]) -> None:
         """Check min <= default <= max as far as it can be known without a container's memory."""
@@ -151,7 +177,9 @@ def packed(profile: Resolved) -> Profile:
         if bounds := profile.sysctls.get(name):
             least, low, default, most = (bounds[key].amount if key in bounds else None for key in BOUNDS)
             sysctls[name] = (least, low, default, most)
-    return Profile(profile.name, sysctls, msgqueue=None, **profile.settings)
+    msgqueue = profile.msgqueue.amount if profile.msgqueue else None
+    assert msgqueue is None or isinstance(msgqueue, int)
+    return Profile(profile.name, sysctls, msgqueue=msgqueue, **profile.settings)
 
 
 def in_document(root: Node) -> list[tuple[str, Place, Node]]:

@@ -9,7 +9,7 @@ import json
 import jsonschema
 
 from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
-from ipcwarden.compiler.nodes import Mapping, Scalar, Spoilt, find, plain, shown, without
+from ipcwarden.compiler.nodes import Mapping, Scalar, Sequence, Spoilt, find, plain, shown, text_of, without
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     Way = tuple[Step, ...]
 
 NOT_YET = {
-    "": frozenset(("stale_pins", "trust_annotations")),
-    "profiles": frozenset(
-        ("keep", "reap", "expect", "shared", "nested_ipc", "rlimits", "writable_proc_sys", "drift", "dev_shm")
-    ),
+    "": frozenset(("stale_pins",)),
+    "profiles": frozenset(("keep", "reap", "expect", "drift", "dev_shm")),
 }
 _TYPES = {
     "object": "a mapping",
@@ -54,6 +52,7 @@ class Shape:
         self._report = report
         self._spoilt: set[Way] = set()
         self._unknown: set[Way] = set()
+        self._incomplete: set[Way] = set()
         self._kept: list[tuple[Place, str]] = []
         for error in validator().iter_errors(plain(root)):
             self._judge(error)
@@ -82,12 +81,14 @@ class Shape:
         elif error.validator == "additionalProperties" and isinstance(node, Mapping):
             self._unknown_keys(way, node, sorted(known["properties"]))
         elif error.validator == "required" and isinstance(node, Mapping):
-            self._missing(node, known["required"])
+            self._missing(way, node, known["required"])
+        elif error.validator == "uniqueItems" and isinstance(node, Sequence):
+            self._repeated(way, node)
         elif _is_amount(way) and not isinstance(node, Mapping):
             self._kept.append((node.at, wanted or "this value is not allowed here"))
         else:
             self._spoilt.add(way)
-            self._report.error(node.at, *_sentence(error, node, way, wanted))
+            self._report.error(node.at, *_sentence(error, node, wanted))
 
     def _unknown_keys(self, way: Way, node: Mapping, known: list[str]) -> None:
         at_top, in_profile = not way, len(way) == 2 and way[0] == "profiles"
@@ -103,14 +104,28 @@ class Shape:
                 hint = did_you_mean(key, known) or f"known here: {listed(known, 'and')}"
                 self._report.error(place, f"unknown key '{key}'", hint)
 
-    def _missing(self, node: Mapping, required: list[str]) -> None:
+    def _repeated(self, way: Way, node: Sequence) -> None:
+        seen: dict[str, Place] = {}
+        for number, item in enumerate(node.items):
+            text = text_of(item)
+            if text is None:
+                continue
+            if text in seen:
+                self._spoilt.add((*way, number))
+                self._report.error(item.at, f"'{text}' stands here twice", f"first in line {seen[text].line}")
+            seen.setdefault(text, item.at)
+
+    def _missing(self, way: Way, node: Mapping, required: list[str]) -> None:
+        if way in self._incomplete:  # the schema has an error for each key, and this tells of all
+            return
+        self._incomplete.add(way)
         for key in [key for key in required if key not in node.entries and key not in node.keys]:
             hint = "a policy starts with 'version: 1'" if key == "version" else f"add '{key}: ...'"
             self._report.error(node.at, f"'{key}' is missing", hint)
 
 
 def _is_amount(way: Way) -> bool:
-    return len(way) > 3 and way[0] == "profiles" and way[2] == "sysctls"
+    return len(way) > 3 and way[0] == "profiles" and way[2] in ("sysctls", "rlimits")
 
 
 def _sysctl_hint(key: str, known: list[str]) -> str:
@@ -119,11 +134,11 @@ def _sysctl_hint(key: str, known: list[str]) -> str:
     return did_you_mean(key, known) or f"governed are {listed(known, 'and')}"
 
 
-def _sentence(error: jsonschema.ValidationError, node: Node, way: Way, wanted: str) -> tuple[str, str]:
+def _sentence(error: jsonschema.ValidationError, node: Node, wanted: str) -> tuple[str, str]:
     """Return what is wrong and what would be right."""
     rule: object = error.validator_value
     if error.validator == "type":
-        return _wrong_type([str(each) for each in rule] if isinstance(rule, list) else [str(rule)], node, way)
+        return _wrong_type([str(each) for each in rule] if isinstance(rule, list) else [str(rule)], node)
     if error.validator == "enum" and isinstance(rule, list):
         choices = [str(choice) for choice in rule]
         hint = did_you_mean(str(error.instance), choices) if isinstance(error.instance, str) else ""
@@ -137,9 +152,7 @@ def _sentence(error: jsonschema.ValidationError, node: Node, way: Way, wanted: s
     return f"{wanted}, not {shown(node)}", ""
 
 
-def _wrong_type(types: list[str], node: Node, way: Way) -> tuple[str, str]:
-    if isinstance(node, Mapping) and len(way) == 3 and way[0] == "rules" and way[2] == "profile":
-        return "a profile by annotation is not supported by this version", "write a profile's name"
+def _wrong_type(types: list[str], node: Node) -> tuple[str, str]:
     text = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else None
     hint = ""
     if "boolean" in types and text is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipcwarden.compiler.amounts import RLIMIT_MSGQUEUE
 from ipcwarden.compiler.profiles import Resolved, constant
 from ipcwarden.values import value
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from ipcwarden.compiler.findings import Report
     from ipcwarden.compiler.sysctls import Bound
 
-RLIMIT_MSGQUEUE = 819200  # MQ_BYTES_MAX of linux/mqueue.h, what every process starts with
 # The smaller one first: what is wrong where it is the greater.
 _PAIRS = (
     ("kernel.msgmax", "kernel.msgmnb", "a message longer than a queue can hold is never sent"),
@@ -32,6 +32,7 @@ _ZERO = {
     "kernel.msgmnb": "message queues can be created, but nothing can be sent",
     "fs.mqueue.queues_max": "no POSIX message queue can be created at all",
 }
+_MEANT = "if that is meant, this warning is the price"
 
 
 @value
@@ -55,7 +56,9 @@ def check(profile: Resolved, machine: Machine, report: Report) -> None:
         for key in ("set", "max"):
             bound = profile.sysctls.get(name, {}).get(key)
             if bound and bound.amount == 0 and bound.profile == profile.name:
-                report.warning(bound.at, f"{name} 0: {effect}", "if that is meant, this warning is the price")
+                report.warning(bound.at, f"{name} 0: {effect}", _MEANT)
+    if profile.msgqueue and profile.msgqueue.amount == 0 and profile.msgqueue.profile == profile.name:
+        report.warning(profile.msgqueue.at, "msgqueue 0: no POSIX message queue can be created at all", _MEANT)
 
 
 def _check_segment(profile: Resolved, machine: Machine, report: Report) -> None:
@@ -72,10 +75,14 @@ def _check_segment(profile: Resolved, machine: Machine, report: Report) -> None:
 def _check_queue(profile: Resolved, machine: Machine, report: Report) -> None:
     names = ("fs.mqueue.msg_max", "fs.mqueue.msgsize_max")
     count, size = (_given(profile, name, machine) for name in names)
-    if count and size and (count.said or size.said) and count.number * size.number > RLIMIT_MSGQUEUE:
+    limit, whose = RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE's default"
+    if profile.msgqueue and isinstance(profile.msgqueue.amount, int):
+        limit, whose = profile.msgqueue.amount, "the profile's rlimits.msgqueue"
+    if count and size and (count.said or size.said) and count.number * size.number > limit:
         message = f"{names[0]} {count.text} times {names[1]} {size.text} is {count.number * size.number} bytes"
-        effect = f"a queue of that size needs more than the {RLIMIT_MSGQUEUE} bytes of RLIMIT_MSGQUEUE's default"
-        _warn(profile, names, f"{message}: {effect}", report, "lower one of them, or raise that limit")
+        effect = f"a queue of that size needs more than the {limit} bytes of {whose}"
+        hint = "lower one of them, or raise rlimits.msgqueue"
+        _warn(profile, names, f"{message}: {effect}", report, hint, profile.msgqueue)
 
 
 def _warn(
@@ -84,8 +91,10 @@ def _warn(
     message: str,
     report: Report,
     hint: str = "set both, or leave both to the kernel",
+    third: Bound | None = None,
 ) -> None:
     bounds = [(key, b) for name in names for key, b in profile.sysctls.get(name, {}).items()]
+    bounds += [("rlimit", third)] if third else []
     own = [(key, bound) for key, bound in bounds if bound.profile == profile.name]
     if own:  # else it was told where it was written
         report.warning(_telling(own).at, message, hint)
