@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcwarden.core.plan import Limit, Plan, Violation, decide, exceeds, sentence
+from ipcwarden.core.plan import Limit, Plan, Rlimit, Violation, Ways, decide, exceeds, raised, sentence
 from ipcwarden.core.policy import Memory, Profile
 from ipcwarden.core.spec import Request, parse_spec
 from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS, NAMES, SEM_FIELDS, range_of
@@ -273,6 +273,112 @@ def test_changes_nothing_that_others_live_with(
     assert plan.violations == ((Violation(NAME, *violation),) if violation else ())
 
 
+@pytest.mark.parametrize(
+    ("bounds", "held", "asked", "wanted", "why", "violation"),
+    [
+        # more than is in force: what the joiner's own rule gives
+        ((None, None, None, 9), 5, "7", 7, "request", None),
+        ((None, None, None, 9), 5, "10", 9, "bound", (None, 9, "bound")),
+        ((None, None, 8, 9), 5, None, 8, "default", None),
+        ((8, None, None, None), 5, None, 8, "set", None),
+        ((None, 8, None, None), 5, None, 8, "bound", None),
+        ((None, None, "kernel", None), 5, None, KERNEL, "default", None),
+        # no more than that, or nothing asked for: what is in force stays
+        ((None, None, None, 9), 5, None, 5, "in_force", None),
+        ((None, None, None, "kernel"), 5, None, 5, "in_force", None),
+        ((None, None, None, 9), 5, "4", 5, "in_force", None),
+        ((None, None, None, 9), 5, "5", 5, "in_force", None),
+        ((None, None, 4, 9), 5, None, 5, "in_force", None),
+        ((None, None, None, 4), 5, "7", 5, "in_force", (None, 4, "bound")),
+        ((None, None, None, 9), 5, "2147483648", 5, "in_force", (0, INT_MAX, "bound")),
+        # what is in force is beyond the joiner's own bounds
+        ((None, None, None, 4), 5, None, 5, "in_force", ("5", None, 4, "bound")),
+        ((None, None, None, 4), 5, "3", 5, "in_force", ("5", None, 4, "bound")),
+        ((4, None, None, None), 5, None, 5, "in_force", ("5", 4, 4, "set")),
+        # of what the profile does not speak, nothing is allowed
+        (None, 5, "7", 5, "in_force", ("7", 5, 5, "owner")),
+    ],
+)
+def test_widens_what_others_live_with(
+    bounds: Bounds | None,
+    held: int,
+    asked: str | None,
+    wanted: int,
+    why: str,
+    violation: tuple[object, ...] | None,
+) -> None:
+    """Where its profile widens, a joiner gets what that allows if it is more than is in force, and never less."""
+    rules = Profile("p", {} if bounds is None else {NAME: bounds}, shared="widen")
+    plan = decided(rules, asking(**({"kernel__msgmax": asked} if asked else {})), {**KERNEL_DEFAULTS, NAME: held})
+    assert plan.limits[NAMES.index(NAME)] == Limit(NAME, asked, wanted, why)
+    assert plan.wanted() == {**KERNEL_DEFAULTS, NAME: wanted}
+    told = violation if violation is None or len(violation) == 4 else (asked, *violation)
+    assert [tuple(each.__dict__.values()) for each in plan.violations] == ([(NAME, *told)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "asked"),
+    [("kernel.shm_rmid_forced", 0, "1"), ("kernel.shm_rmid_forced", 1, "0"), ("fs.mqueue.queues_max", -1, "5")],
+)
+def test_widens_no_switch_and_nothing_unlimited(name: str, held: int, asked: str) -> None:
+    """A switch is not wider either way, and no number is more than no limit."""
+    rules = Profile("p", {name: (None, None, int(asked), None)}, shared="widen")
+    plan = decided(rules, asking(**{name.replace(".", "__"): asked}), {**KERNEL_DEFAULTS, name: held})
+    assert (plan.decision, plan.wanted()[name]) == ("refused", held)
+
+
+def test_knows_what_has_been_widened() -> None:
+    """What is in force is what the owner got, but for what has been widened since; nothing else is added."""
+    owners = {NAME: 5, "kernel.msgmni": 7, "kernel.shmmni": 9}
+    assert raised(owners, {NAME: 6, "kernel.msgmni": 6, "kernel.sem.semmni": 1}) == {**owners, NAME: 6}
+
+
+@pytest.mark.parametrize(
+    ("most", "asked", "rlimit", "violations"),
+    [
+        (None, None, None, ()),
+        (None, (9, 9), None, ()),
+        (5, None, Rlimit(None, 5), ()),
+        (5, (3, 4), Rlimit(4, 4), ()),
+        (5, (5, 5), Rlimit(5, 5), ()),
+        (0, (0, 0), Rlimit(0, 0), ()),
+        (5, (3, 6), Rlimit(6, 5), (Violation("RLIMIT_MSGQUEUE", "6", None, 5, "rlimit"),)),
+        (5, (6, 3), Rlimit(6, 5), (Violation("RLIMIT_MSGQUEUE", "6", None, 5, "rlimit"),)),
+        (5, (0, -1), Rlimit(2**64 - 1, 5), (Violation("RLIMIT_MSGQUEUE", str(2**64 - 1), None, 5, "rlimit"),)),
+    ],
+)
+def test_judges_the_rlimit(
+    most: int | None, asked: tuple[int, int] | None, rlimit: Rlimit | None, violations: tuple[Violation, ...]
+) -> None:
+    """RLIMIT_MSGQUEUE is what the profile says, or less if that is asked for; more is a violation, no limit too."""
+    for on_violation, decision in (("refuse", "refused"), ("clamp", "clamped")):
+        plan = decide(
+            Profile("p", {}, on_violation=on_violation, msgqueue=most),
+            asking(),
+            KERNEL_DEFAULTS,
+            MEMORY,
+            ways=Ways(msgqueue=asked),
+        )
+        assert plan == Plan(decision if violations else "accepted", (), violations, rlimit)
+
+
+@pytest.mark.parametrize("on_violation", ["refuse", "clamp"])
+@pytest.mark.parametrize(("rule", "writable"), [("record", True), ("record", False), ("refuse", False)])
+def test_accepts_what_cannot_write_proc_sys(on_violation: str, rule: str, writable: bool) -> None:
+    """A /proc/sys that can be written is the record's business, unless the profile refuses it."""
+    rules = Profile("p", {}, on_violation=on_violation, writable_proc_sys=rule)
+    ways = Ways(proc_sys_writable=writable)
+    assert decide(rules, asking(), KERNEL_DEFAULTS, MEMORY, ways=ways) == Plan("accepted", (), ())
+
+
+@pytest.mark.parametrize("on_violation", ["refuse", "clamp"])
+def test_refuses_a_writable_proc_sys(on_violation: str) -> None:
+    """No clamped value holds where it can be written, so the container is refused even under clamp."""
+    rules = Profile("p", {}, on_violation=on_violation, writable_proc_sys="refuse")
+    plan = decide(rules, asking(), KERNEL_DEFAULTS, MEMORY, ways=Ways(proc_sys_writable=True))
+    assert plan == Plan("refused", (), (Violation("/proc/sys", None, None, None, "writable_proc_sys"),))
+
+
 AMOUNTS = st.integers(0, 2**64 - 1) | st.integers(0, 2 * INT_MAX)
 REQUESTS = st.none() | AMOUNTS
 
@@ -322,6 +428,18 @@ def test_accepts_exactly_what_violates_nothing(
     assert sentence(plan.violations).count(NAME) == len(plan.violations)
 
 
+@given(bounds_in_order() | st.none(), REQUESTS, st.integers(0, INT_MAX))
+def test_never_narrows_what_others_live_with(bounds: Bounds | None, asked: int | None, held: int) -> None:
+    """Whatever a joiner's rule and request are, nobody in the namespace has less than before."""
+    rules = Profile("p", {} if bounds is None else {NAME: bounds}, shared="widen", on_violation="clamp")
+    request = asking(**({} if asked is None else {"kernel__msgmax": str(asked)}))
+    plan = decided(rules, request, {**KERNEL_DEFAULTS, NAME: held})
+    most = None if bounds is None else bounds[3]
+    wanted = plan.wanted()[NAME]
+    assert wanted >= held
+    assert wanted == held or most is None or wanted <= int(most)  # type: ignore[arg-type]  # a number
+
+
 @given(
     st.dictionaries(st.sampled_from(["kernel.shmmax", "kernel/shmmax", "kernel.sem", "x"]), st.text(st.characters()))
 )
@@ -345,6 +463,14 @@ def test_tells_hostile_requests_in_one_line(sysctls: dict[str, str]) -> None:
         (Violation(NAME, None, None, None, "unlisted"), "kernel.msgmax is not listed in the profile"),
         (Violation(NAME, "0x7", None, None, "malformed"), "kernel.msgmax='0x7' is not in canonical decimal"),
         (Violation("ipc", "host", None, None, "host_ipc"), "the host's IPC namespace is not for containers"),
+        (
+            Violation("/proc/sys", None, None, None, "writable_proc_sys"),
+            "/proc/sys can be written in the container, and so its own limits",
+        ),
+        (
+            Violation("RLIMIT_MSGQUEUE", "7", None, 6, "rlimit"),
+            "RLIMIT_MSGQUEUE=7 is outside what is allowed, at most 6",
+        ),
         (
             Violation(NAME, "7", 6, 6, "owner"),
             "kernel.msgmax=7 differs from 6, which is in force in the namespace it joins",

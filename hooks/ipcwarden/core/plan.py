@@ -1,9 +1,9 @@
-"""The decision: what every governed sysctl of one container shall be, and what of its request policy refuses."""
+"""The decision: what every governed limit of one container shall be, and what of its request policy refuses."""
 
 from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
-from ipcwarden.core.spec import TABLE
+from ipcwarden.core.spec import MSGQUEUE, TABLE
 from ipcwarden.core.sysctls import FILES, range_of
 from ipcwarden.values import value
 
@@ -11,6 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.policy import Amount
     from ipcwarden.core.spec import Request
+
+PROC_SYS = "/proc/sys"
+_RMID_FORCED = "kernel.shm_rmid_forced"
+_UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY; -1, as some write it, is the same 64 bits
 
 
 @value
@@ -25,7 +29,11 @@ class Limit:
 
 @value
 class Violation:
-    """What policy refuses: `kind` is bound, set, malformed, unlisted, owner or host_ipc."""
+    """What policy refuses.
+
+    `kind` is bound, set, malformed, unlisted, owner (not what is in force in the namespace that it joins), host_ipc,
+    writable_proc_sys or rlimit.
+    """
 
     name: str
     requested: str | None
@@ -35,12 +43,29 @@ class Violation:
 
 
 @value
+class Rlimit:
+    """What RLIMIT_MSGQUEUE shall be at most, in bytes, soft and hard; `requested` is the larger of the two."""
+
+    requested: int | None
+    wanted: int
+
+
+@value
+class Ways:
+    """What else config.json asks for: RLIMIT_MSGQUEUE (soft, hard), and whether it lets /proc/sys be written."""
+
+    msgqueue: tuple[int, int] | None = None
+    proc_sys_writable: bool = False
+
+
+@value
 class Plan:
-    """The decision on one container: accepted, clamped or refused."""
+    """The decision on one container: accepted, clamped or refused.  `msgqueue` is None where policy leaves it alone."""
 
     decision: str
     limits: tuple[Limit, ...]
     violations: tuple[Violation, ...]
+    msgqueue: Rlimit | None = None
 
     def wanted(self) -> dict[str, int]:
         """Return the wanted values by name."""
@@ -53,14 +78,20 @@ def decide(
     kernel: dict[str, int],
     memory: Memory,
     in_force: dict[str, int] | None = None,
+    ways: Ways | None = None,
 ) -> Plan:
     """Decide on one container.
 
     `kernel` has a fresh namespace's values; `in_force` those of the shared namespace that the container joins, which
-    stay as they are whatever it asks for.
+    stay as they are whatever it asks for, unless its profile lets it widen them.
     """
+    ways = ways or Ways()
     limits: list[Limit] = []
     violations = [Violation(name, text, None, None, "malformed") for name, text in request.malformed]
+    rlimit, refused = _decide_msgqueue(profile, ways.msgqueue)
+    violations += [refused] if refused else []
+    open_door = ways.proc_sys_writable and profile.writable_proc_sys == "refuse"
+    violations += [Violation(PROC_SYS, None, None, None, "writable_proc_sys")] if open_door else []
     for file, names in FILES.items():
         raw = request.raw.get(file)
         for name in names:
@@ -68,17 +99,31 @@ def decide(
             written = raw if asked is None else str(asked)  # of kernel.sem, the field alone
             if in_force is None:
                 limit, violation = _decide_own(name, written, asked, profile, kernel, memory)
+            elif profile.shared == "widen" and _can_widen(name, profile, in_force[name]):
+                limit, violation = _decide_widened(name, written, asked, profile, kernel, memory, in_force[name])
             else:
                 limit, violation = _decide_joined(name, written, asked, profile, kernel, memory, in_force[name])
             limits += [limit] if limit else []
             violations += [violation] if violation else []
     if not violations:
         decision = "accepted"
-    elif profile.on_violation == "refuse" or request.malformed:
-        decision = "refused"  # what is malformed is never guessed, so it is never clamped either
+    elif profile.on_violation == "refuse" or request.malformed or open_door:
+        # What is malformed is never guessed, so it is never clamped either; and no value holds that can be written.
+        decision = "refused"
     else:
         decision = "clamped"
-    return Plan(decision, tuple(limits), tuple(violations))
+    return Plan(decision, tuple(limits), tuple(violations), rlimit)
+
+
+def _decide_msgqueue(profile: Profile, asked: tuple[int, int] | None) -> tuple[Rlimit | None, Violation | None]:
+    most = profile.msgqueue
+    if most is None:
+        return None, None
+    if asked is None:
+        return Rlimit(None, most), None
+    number = max(each & _UNLIMITED for each in asked)
+    violation = Violation(MSGQUEUE, str(number), None, most, "rlimit") if number > most else None
+    return Rlimit(number, min(number, most)), violation
 
 
 def _bounds(
@@ -98,12 +143,18 @@ def _outside(number: int, least: int | None, most: int | None) -> bool:
 
 
 def _decide_own(
-    name: str, raw: str | None, asked: int | None, profile: Profile, kernel: dict[str, int], memory: Memory
+    name: str,
+    raw: str | None,
+    asked: int | None,
+    profile: Profile,
+    kernel: dict[str, int],
+    memory: Memory,
+    held: int | None = None,
 ) -> tuple[Limit | None, Violation | None]:
     floor, ceiling = range_of(name, memory.ipcmni_extend)
     if asked is not None and _outside(asked, floor, ceiling):
         # The kernel would refuse it; what policy gives without a request is decided, and the request is a violation.
-        limit, _ = _decide_own(name, None, None, profile, kernel, memory)
+        limit, _ = _decide_own(name, None, None, profile, kernel, memory, held)
         return limit and Limit(name, raw, limit.wanted, limit.why), Violation(name, raw, floor, ceiling, "bound")
     if name not in profile.sysctls:
         if profile.unlisted == "refuse" and asked is not None:
@@ -113,7 +164,7 @@ def _decide_own(
     if exact is not None:
         refused = asked is not None and asked != exact
         return Limit(name, raw, exact, "set"), Violation(name, raw, exact, exact, "set") if refused else None
-    base, why = kernel[name], "kernel"
+    base, why = kernel[name] if held is None else held, "kernel"
     if asked is not None:
         base, why = asked, "request"
     elif default is not None:
@@ -134,9 +185,16 @@ def _decide_joined(
     memory: Memory,
     held: int,
 ) -> tuple[Limit, Violation | None]:
-    limit = Limit(name, raw, held, "in_force")
     if asked is not None and asked != held:
-        return limit, Violation(name, raw, held, held, "owner")
+        return Limit(name, raw, held, "in_force"), Violation(name, raw, held, held, "owner")
+    return _decide_held(name, raw, profile, kernel, memory, held)
+
+
+def _decide_held(
+    name: str, raw: str | None, profile: Profile, kernel: dict[str, int], memory: Memory, held: int
+) -> tuple[Limit, Violation | None]:
+    """Leave what is in force, and check it against the joiner's own bounds."""
+    limit = Limit(name, raw, held, "in_force")
     if name in profile.sysctls:
         exact, least, _, most = _bounds(name, profile, kernel, memory)
         if exact is not None and held != exact:
@@ -146,11 +204,40 @@ def _decide_joined(
     return limit, None
 
 
+def _can_widen(name: str, profile: Profile, held: int) -> bool:
+    # Only what the profile speaks of, or anything could be had; shm_rmid_forced is no amount, and setting it destroys
+    # what others have not attached (proc_sys_kernel(5)); below 0 there is no limit at all.
+    return name in profile.sysctls and name != _RMID_FORCED and held >= 0
+
+
+def _decide_widened(
+    name: str, raw: str | None, asked: int | None, profile: Profile, kernel: dict[str, int], memory: Memory, held: int
+) -> tuple[Limit, Violation | None]:
+    """Give a joiner what its own profile does where that is more than is in force, and never less than that.
+
+    Who asks for nothing, and has no default, has no use for a fresh namespace's value: what is in force will do.
+    """
+    own, violation = _decide_own(name, raw, asked, profile, kernel, memory, held)
+    if own is not None and exceeds(name, own.wanted, held):
+        return own, violation
+    if violation is not None:
+        return Limit(name, raw, held, "in_force"), violation
+    return _decide_held(name, raw, profile, kernel, memory, held)
+
+
+def raised(limits: dict[str, int], widened: dict[str, int]) -> dict[str, int]:
+    """Return limits with those of them that have been widened since."""
+    return {
+        name: widened[name] if name in widened and exceeds(name, widened[name], number) else number
+        for name, number in limits.items()
+    }
+
+
 def exceeds(name: str, found: int, wanted: int) -> bool:
     """Tell whether a value found lets a container have more than is wanted."""
     if found < 0:
         return found != wanted  # queues_max and SEMOPM: no limit at all
-    return found != wanted if name == "kernel.shm_rmid_forced" else found > wanted
+    return found != wanted if name == _RMID_FORCED else found > wanted
 
 
 def sentence(violations: tuple[Violation, ...]) -> str:
@@ -170,6 +257,8 @@ def _clause(violation: Violation) -> str:
         return f"{asked} differs from {violation.min}, which is in force in the namespace it joins"
     if violation.kind == "host_ipc":
         return "the host's IPC namespace is not for containers"
+    if violation.kind == "writable_proc_sys":
+        return f"{PROC_SYS} can be written in the container, and so its own limits"
     if violation.kind == "set":
         return f"{asked} is fixed at {violation.min}"
     low, high = violation.min, violation.max
