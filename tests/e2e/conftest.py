@@ -51,15 +51,17 @@ def rootfs(lab: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def podman(lab: Path, cgroup: str, rootfs: Path, _nothing_is_left: None) -> Iterator[Callable[[str], Podman]]:
-    """Give podman with a runtime; one of each is made in a session."""
+    """Give podman by its runtime, or an ordinary user's (rootless-runc); one of each is made in a session."""
     made: dict[str, Podman] = {}
     with ExitStack() as stack:
 
-        def get(runtime: str) -> Podman:
-            if runtime not in made:
-                made[runtime] = Podman(runtime, lab / f"podman-{runtime}", rootfs, cgroup=cgroup)
-                stack.callback(made[runtime].close)
-            return made[runtime]
+        def get(name: str) -> Podman:
+            if name not in made:
+                whose, _, runtime = name.rpartition("-")
+                home = lab / f"{whose or 'podman'}-{runtime}"
+                made[name] = Podman(runtime, home, rootfs, cgroup=cgroup, rootless=whose == "rootless")
+                stack.callback(made[name].close)
+            return made[name]
 
         yield get
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import namespace, residue
-from support.bundle import FIRST_ID
 from support.engine import EVERY, but
 from support.shell import run, until
 
@@ -24,6 +23,7 @@ MADE = "made shm=1 sem=2 msg=1 mqueue=1"
 
 only = pytest.mark.parametrize
 every = only("engine", EVERY, indirect=True)
+podmans = only("engine", ["podman-runc", "podman-crun", "rootless-runc", "rootless-crun"], indirect=True)
 with_userns = only("engine", but("docker"), indirect=True)
 
 
@@ -50,10 +50,10 @@ def test_user_namespace_has_the_requested_value(engine: Engine) -> None:
 
 @with_userns
 def test_user_namespace_has_the_promised_ids(engine: Engine) -> None:
-    """Root of a container with a user namespace is the host's FIRST_ID."""
+    """Root of a container with a user namespace is the first id that the engine may give away."""
     container = engine.start("leave", "--wait", userns=True)
     container.wait_for("made")
-    assert Path(f"/proc/{container.pid}").stat().st_uid == FIRST_ID
+    assert Path(f"/proc/{container.pid}").stat().st_uid == engine.first_id
 
 
 @every
@@ -127,7 +127,7 @@ def test_proc_sys_is_writable_on_demand(engine: Engine) -> None:
     assert ended.check().stdout == "77\n"
 
 
-@every
+@only("engine", but("rootless-runc", "rootless-crun"), indirect=True)
 def test_memory_limit_holds(engine: Engine) -> None:
     """A container that touches more memory than its limit is killed."""
     assert engine.run("leave", "--shm=1", "--shm-size=67108864", memory=16 << 20).code != 0
@@ -180,11 +180,39 @@ def test_bundle_keeps_raw_text(engine: BareEngine) -> None:
     assert json.loads(text)["Linux"] == {}
 
 
-@only("engine", ["podman-runc", "podman-crun"], indirect=True)
+@podmans
 def test_podman_uses_the_runtime_of_its_name(engine: PodmanEngine) -> None:
     """Containers of podman run with the runtime that the test asked for."""
     container = engine.start("leave", "--wait")
     assert engine.podman.inspect(container.id)["OCIRuntime"] == engine.podman.runtime
+
+
+@podmans
+def test_pod_s_member_sees_the_pod_s_value(engine: PodmanEngine) -> None:
+    """A member of a pod is in the IPC namespace of its infra container, which has the pod's sysctls."""
+    with engine.pod("--sysctl=kernel.msgmax=4321") as pod:
+        member = engine.start("leave", "--wait", flags=[f"--pod={pod}"])
+        infra = engine.podman.inspect(engine.podman.infra(pod))["State"]["Pid"]
+        assert namespace.limits(member.namespace)["kernel.msgmax"] == "4321"
+        assert set(namespace.members(member.namespace)) >= {infra, member.pid}
+
+
+@only("engine", ["podman-runc", "podman-crun"], indirect=True)
+def test_podman_gives_ids_away_by_itself(engine: PodmanEngine) -> None:
+    """A container with automatic ids has root's process under an id that is nobody else's."""
+    container = engine.start("leave", "--wait", flags=["--userns=auto"])
+    container.wait_for("made")
+    assert Path(f"/proc/{container.pid}").stat().st_uid >= 400_000
+
+
+@only("engine", ["rootless-runc", "rootless-crun"], indirect=True)
+def test_rootless_podman_is_an_ordinary_user_s(engine: PodmanEngine) -> None:
+    """What an ordinary user starts runs as that user."""
+    container = engine.start("leave", "--wait")
+    container.wait_for("made")
+    uid = Path(f"/proc/{container.pid}").stat().st_uid
+    assert engine.podman.user is not None
+    assert uid == engine.podman.user.uid != 0
 
 
 def test_host_s_pid_1_has_the_tests_mounts() -> None:

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     annotations: Mapping[str, str]
     writable_proc_sys: bool
     memory: int  # limit in bytes
+    flags: Sequence[str]  # more of the engine's own, such as "--privileged"
     members: str  # more members of config.json's outermost object, as text: '"Linux": {}'
 
 

@@ -58,7 +58,7 @@ class CtrEngine(Engine):
         assert not isinstance(options.get("sysctl"), str), "containerd reads config.json and writes it again"
         assert "members" not in options, "containerd reads config.json and writes it again"
         bundle = make_bundle(self._scratch / name, self._rootfs, args, cgroup=f"{self._cgroup}/{name}", **options)
-        return [*self._runtime, f"--config={bundle / 'config.json'}"]
+        return [*self._runtime, f"--config={bundle / 'config.json'}", *options.get("flags", ())]
 
 
 class CtrContainer(Running):

@@ -61,13 +61,13 @@ class Docker:
         command = (program("docker"), f"--config={self._home}/client", f"--host=unix://{self._home}/socket")
         return run(*command, *arguments, env=ENVIRONMENT)
 
-    def run(self, args: Sequence[str], *flags: str | Path, **options: Unpack[Options]) -> Result:
-        """Run a container of the payload image, in the background if a flag says `--detach`."""
-        return self._make("run", args, flags, options)
+    def run(self, args: Sequence[str], *more: str | Path, **options: Unpack[Options]) -> Result:
+        """Run a container of the payload image, in the background if one of the flags `more` says `--detach`."""
+        return self._make("run", args, more, options)
 
-    def create(self, args: Sequence[str], *flags: str | Path, **options: Unpack[Options]) -> Result:
+    def create(self, args: Sequence[str], *more: str | Path, **options: Unpack[Options]) -> Result:
         """Create a container of the payload image.  No runtime is called."""
-        return self._make("create", args, flags, options)
+        return self._make("create", args, more, options)
 
     def stop(self, name: str) -> Result:
         """Kill a container; its poststop hooks have run when this returns."""
@@ -201,4 +201,4 @@ def _flags(options: Options) -> list[str]:
         flags += ["--security-opt=systempaths=unconfined"]
     if "memory" in options:
         flags += [f"--memory={options['memory']}"]
-    return flags
+    return [*flags, *options.get("flags", ())]

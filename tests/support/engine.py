@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.bundle import make_bundle
+from support.bundle import FIRST_ID, make_bundle
 from support.shell import Result, text, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Unpack
 
     from support.bundle import Options
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from support.runtime import Runtime
     from support.warden import Warden
 
-EVERY = ("runc", "crun", "podman-runc", "podman-crun", "docker", "ctr")
+EVERY = ("runc", "crun", "podman-runc", "podman-crun", "rootless-runc", "rootless-crun", "docker", "ctr")
 
 _numbers = count(1)
 
@@ -31,7 +33,7 @@ def but(*names: str) -> list[str]:
 
 
 def fresh(prefix: str) -> str:
-    """Make a name that is never used twice in a session."""
+    """Make a name that is used only once in a session."""
     return f"{prefix}-{next(_numbers)}"
 
 
@@ -90,6 +92,7 @@ class Engine(ABC):
 
     name: str
     stop_tears_down: bool  # whether poststop runs when a container stops, or only when it is removed
+    first_id = FIRST_ID  # the host's id of the root of a container with `userns`
 
     def __init__(self) -> None:
         self._running: list[Running] = []
@@ -147,6 +150,7 @@ class BareEngine(Engine):
 
     def bundle(self, *args: str, **options: Unpack[Options]) -> Path:
         """Make a bundle, its name that of the container to be, with hooks if governed."""
+        assert "flags" not in options, "flags are engines', and this is none"
         name = fresh(self.name)
         bundle = make_bundle(self._bundles / name, self._rootfs, args, cgroup=f"{self._cgroup}/{name}", **options)
         if self._warden:
@@ -192,15 +196,18 @@ class BareContainer(Running):
 
 
 class PodmanEngine(Engine):
-    """podman with one of the runtimes."""
+    """podman with one of the runtimes, rootful or rootless."""
 
     stop_tears_down = True
 
     def __init__(self, podman: Podman, scratch: Path) -> None:
         super().__init__()
-        self.name = f"podman-{podman.runtime}"
+        self.name = f"{'rootless' if podman.user else 'podman'}-{podman.runtime}"
         self.podman = podman
         self._scratch = scratch
+        if podman.user:
+            self._scratch = podman.user.make(scratch / "rootless")
+            self.first_id = podman.user.first_id
         self._hooks_dir: Path | None = None
 
     def govern(self, warden: Warden) -> None:
@@ -223,6 +230,19 @@ class PodmanEngine(Engine):
         self._running.append(container)
         self.podman.start(name, hooks_dir=self._hooks_dir).check()
         return container
+
+    @contextmanager
+    def pod(self, *flags: str) -> Iterator[str]:
+        """Make a pod, to be joined with the flag --pod; it ends with the block, members and all.
+
+        Its infra container starts with the first member, and with that call's hooks.
+        """
+        name = fresh("pod")
+        self.podman.create_pod(name, *flags).check()
+        try:
+            yield name
+        finally:
+            self.podman.remove_pod(name).check()
 
 
 class PodmanContainer(Running):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
-from support.bundle import FIRST_ID, UNPACKED
+from support.bundle import FIRST_ID
+from support.daemon import program
+from support.image import IMAGE, INFRA, INFRA_COMMAND, write_archive
 from support.shell import run
+from support.user import User
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
     from support.bundle import Options
     from support.shell import Result
-
-IMAGE = "registry.example/tests/payload:1"
 
 # No network, no registry, no journal; the sysctl that distributions let podman add to every container; limits that root
 # may set without CAP_SYS_RESOURCE.
@@ -46,17 +46,20 @@ runroot = "{home}/run"
 
 
 class Podman:
-    """One podman that runs its containers with one runtime."""
+    """One podman that runs its containers with one runtime, as root or as the ordinary user."""
 
-    def __init__(self, runtime: str, home: Path, rootfs: Path, *, cgroup: str) -> None:
-        home.mkdir(parents=True)
+    def __init__(self, runtime: str, home: Path, rootfs: Path, *, cgroup: str, rootless: bool = False) -> None:
         self.runtime = runtime
+        self.user = User(home) if rootless else None
+        if self.user is None:
+            home.mkdir(parents=True)
         self._home = home
         self.hooks_dir = home / "no-hooks"
         self.hooks_dir.mkdir()
-        self._cgroup = cgroup
-        self._program = _program()
-        self._env = {**os.environ, "HOME": str(home)}
+        # No cgroup is an ordinary user's to give away, other than with a session of systemd's.
+        self._cgroup = [] if rootless else [f"--cgroup-parent={cgroup}"]
+        self._program = program("podman")
+        self._env = self.user.env.copy() if self.user else {**os.environ, "HOME": str(home)}
         for variable, name, template in (
             ("CONTAINERS_CONF", "containers.conf", _CONTAINERS_CONF),
             ("CONTAINERS_STORAGE_CONF", "storage.conf", _STORAGE_CONF),
@@ -64,34 +67,35 @@ class Podman:
             (home / name).write_text(template.format(home=home, runtime=runtime), encoding="utf-8")
             self._env[variable] = str(home / name)
 
-        archive = home / "image.tar"
-        run("tar", "--directory", rootfs, "--create", "--file", archive, ".").check()
-        self("import", archive, IMAGE).check()
+        for name, command in ((IMAGE, ()), (INFRA, INFRA_COMMAND)):
+            archive = write_archive(home / "image.tar", rootfs, name, command)
+            self("load", "--quiet", "--input", archive).check()
 
     def __call__(self, *arguments: str | Path, hooks_dir: Path | None = None) -> Result:
         """Run a podman command."""
+        podman = (self._program, "--hooks-dir", hooks_dir or self.hooks_dir, *arguments)
+        command = self.user.command(*podman) if self.user else podman
         # From a directory of its own: conmon writes a file `oom` where it was started.
-        command = ("env", "-C", self._home, self._program, "--hooks-dir", hooks_dir or self.hooks_dir)
-        return run(*command, *arguments, env=self._env)
+        return run("env", "-C", self._home, *command, env=self._env)
 
     def script(self, hooks_dir: Path) -> str:
         """Return a shell script that calls this podman with hooks from a directory, for people to see it called."""
         names = ("HOME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
         env = " ".join(f"{name}={self._env[name]}" for name in names)
-        cgroup = f'case $1 in run) shift; set -- run --cgroup-parent={self._cgroup} "$@";; esac'
+        cgroup = f'case $1 in run) shift; set -- run {" ".join(self._cgroup)} "$@";; esac'
         return f'#!/bin/sh\n{cgroup}\nexec env {env} {self._program} --hooks-dir {hooks_dir} "$@"\n'
 
     def run(
-        self, args: Sequence[str], *flags: str | Path, hooks_dir: Path | None = None, **options: Unpack[Options]
+        self, args: Sequence[str], *more: str | Path, hooks_dir: Path | None = None, **options: Unpack[Options]
     ) -> Result:
-        """Run a container of the payload image, in the background if a flag says `--detach`."""
-        return self._make("run", args, flags, hooks_dir, options)
+        """Run a container of the payload image, in the background if one of the flags `more` says `--detach`."""
+        return self._make("run", args, more, hooks_dir, options)
 
     def create(
-        self, args: Sequence[str], *flags: str | Path, hooks_dir: Path | None = None, **options: Unpack[Options]
+        self, args: Sequence[str], *more: str | Path, hooks_dir: Path | None = None, **options: Unpack[Options]
     ) -> Result:
         """Create a container of the payload image.  No hook runs."""
-        return self._make("create", args, flags, hooks_dir, options)
+        return self._make("create", args, more, hooks_dir, options)
 
     def start(self, name: str, *, hooks_dir: Path | None = None) -> Result:
         """Start a created or stopped container: hooks are looked up now."""
@@ -105,20 +109,45 @@ class Podman:
         """Remove a container, stopping it first if need be."""
         return self("rm", "--force", "--time", "0", name)
 
+    def create_pod(self, name: str, *flags: str) -> Result:
+        """Create a pod whose members share the IPC namespace of its infra container, which starts with the first."""
+        return self("pod", "create", *self._cgroup, "--share=ipc", f"--infra-image={INFRA}", *flags, name)
+
+    def remove_pod(self, name: str) -> Result:
+        """Remove a pod with its members, stopping them first if need be."""
+        return self("pod", "rm", "--force", "--time", "0", name)
+
+    def infra(self, pod: str) -> str:
+        """Return the id of a pod's infra container."""
+        found: dict[str, Any] = json.loads(self("pod", "inspect", pod).check().stdout)
+        return str(found["InfraContainerID"])
+
     def inspect(self, name: str) -> dict[str, Any]:
         """Ask what podman knows about a container."""
         found: dict[str, Any] = json.loads(self("container", "inspect", name).check().stdout)[0]
         return found
 
     def close(self) -> None:
-        """Remove every container, the image and the storage with its mounts."""
+        """Remove every container, the images and the storage with its mounts."""
         self("system", "reset", "--force").check()
+        if self.user:
+            self("system", "migrate").check()  # ends the process that holds the user's namespaces between two commands
 
     def _make(
         self, verb: str, args: Sequence[str], flags: Sequence[str | Path], hooks_dir: Path | None, options: Options
     ) -> Result:
-        cgroup = f"--cgroup-parent={self._cgroup}"
-        return self(verb, cgroup, *flags, *_flags(options), IMAGE, *args, hooks_dir=hooks_dir)
+        own = self._flags(options)
+        cgroup = [] if any(flag.startswith("--pod=") for flag in own) else self._cgroup  # a member's is the pod's
+        return self(verb, *cgroup, *flags, *own, IMAGE, *args, hooks_dir=hooks_dir)
+
+    def _flags(self, options: Options) -> list[str]:
+        flags = _flags(options)
+        if options.get("userns"):
+            # The user's own id is 0 in the namespace that podman makes for it, the others follow.
+            first = 1 if self.user else FIRST_ID
+            flags += [f"--uidmap=0:{first}:65536", f"--gidmap=0:{first}:65536"]
+        assert not (self.user and "memory" in options), "limits of memory are nothing that an ordinary user can give"
+        return flags
 
 
 def _flags(options: Options) -> list[str]:
@@ -138,15 +167,8 @@ def _flags(options: Options) -> list[str]:
             flags += [f"--ipc={path}"]
         case path:
             flags += [f"--ipc=ns:{path}"]
-    if options.get("userns"):
-        flags += [f"--uidmap=0:{FIRST_ID}:65536", f"--gidmap=0:{FIRST_ID}:65536"]
     if options.get("writable_proc_sys"):
         flags += ["--security-opt=unmask=/proc/sys"]
     if "memory" in options:
         flags += [f"--memory={options['memory']}"]
-    return flags
-
-
-def _program() -> str:
-    """Find the machine's podman, or the one that `make setup` unpacked because installing it would start a service."""
-    return shutil.which("podman") or str(UNPACKED / "usr" / "bin" / "podman")
+    return [*flags, *options.get("flags", ())]
