@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ipcwarden.compiler import activation
-from ipcwarden.core.policy import Policy, Profile, Rule, pack
+from ipcwarden.compiler.changes import changes
+from ipcwarden.core.policy import Choice, Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# What ipcwarden's first version stored of `policy("a")`.
+VERSION_1 = base64.b64decode(
+    b"aXBjd2FyZGVuIHBvbGljeSAxIDYyMDQwMjAwNzdlNDBhMjgyODZjMmIzN2E0ZmI2MmZjCigGAAAAdQkAAABlbmZvcmNpbmd1BAAAADYu"
+    b"MTh7dQ0AAABrZXJuZWwuc2htYWxsbAUAAAD/f/99/3//fw8AdQ0AAABrZXJuZWwuc2htbWF4bAUAAAD/f/99/3//fw8AdQ0AAABrZXJu"
+    b"ZWwuc2htbW5paQAQAAB1FgAAAGtlcm5lbC5zaG1fcm1pZF9mb3JjZWRpAAAAAHURAAAAa2VybmVsLnNlbS5zZW1tc2xpAH0AAHURAAAA"
+    b"a2VybmVsLnNlbS5zZW1tbnNpAAAJPXURAAAAa2VybmVsLnNlbS5zZW1vcG1p9AEAAHURAAAAa2VybmVsLnNlbS5zZW1tbmlpAH0AAHUN"
+    b"AAAAa2VybmVsLm1zZ21heGkAIAAAdQ0AAABrZXJuZWwubXNnbW5iaQBAAAB1DQAAAGtlcm5lbC5tc2dtbmlpAH0AAHUUAAAAZnMubXF1"
+    b"ZXVlLnF1ZXVlc19tYXhpAAEAAHURAAAAZnMubXF1ZXVlLm1zZ19tYXhpCgAAAHUVAAAAZnMubXF1ZXVlLm1zZ19kZWZhdWx0aQoAAAB1"
+    b"FQAAAGZzLm1xdWV1ZS5tc2dzaXplX21heGkAIAAAdRkAAABmcy5tcXVldWUubXNnc2l6ZV9kZWZhdWx0aQAgAAAwKAEAAAAoBAAAAHUB"
+    b"AAAAYSgAAAAAaQAAAAB1CQAAAGVuZm9yY2luZygBAAAAczwAAAAoBwAAAHUBAAAAcHswdQYAAAByZWZ1c2V1BQAAAGF1ZGl0dQYAAABy"
+    b"ZXBvcnR1BQAAAGFsbG93dQAAAABG"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +148,52 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (state(tmp_path) / "policy.compiled").mkdir(parents=True)
     with pytest.raises(PolicyError, match=r"cannot write '.*/policy.compiled'"):
         activation.activate(str(tmp_path), policy("b"))
+
+
+def test_a_policy_of_the_version_before_stays_in_force(tmp_path: Path) -> None:
+    """An upgrade changes nothing until somebody compiles, and can be rolled back to."""
+    state(tmp_path).mkdir(parents=True, mode=0o755)
+    (state(tmp_path) / "policy.compiled").write_bytes(VERSION_1)
+    found = activation.in_force(str(tmp_path))
+    assert found is not None
+    assert activation.same_sources(found, policy("a"))
+    assert not activation.same_sources(found, policy("b"))
+    done = activation.activate(str(tmp_path), policy("b"))
+    assert done.old is not None
+    assert done.old.digest == found.digest
+    assert (state(tmp_path) / "policy.previous").read_bytes() == VERSION_1
+    activation.roll_back(str(tmp_path))
+    assert name_in_force(tmp_path) == "a"
+
+
+def test_trusting_another_annotation_makes_other_sources() -> None:
+    """Rules and profiles may be the same."""
+    one = policy("a")
+    other = Policy(one.mode, one.release, one.kernel, one.rules, one.profiles, trust_annotations=("k",))
+    assert not activation.same_sources(one, other)
+    assert changes(one, other)["trust_annotations"] == {"added": ["k"], "removed": [], "changed": [], "omitted": 0}
+    assert changes(other, one)["trust_annotations"] == {"added": [], "removed": ["k"], "changed": [], "omitted": 0}
+    assert "trust_annotations" not in changes(other, other)
+    assert "trust_annotations" not in changes(None, one)
+
+
+def test_what_a_rule_offers_is_told_by_name() -> None:
+    """Where other rules use other profiles, an offer is the same; with another list or key it is not."""
+
+    def offering(profile: int | Choice, *names: str) -> Policy:
+        rules = (Rule("r", (), profile, "enforcing"),)
+        return Policy("enforcing", "", KERNEL_DEFAULTS, rules, tuple(Profile(name, {}) for name in names))
+
+    def changed(one: Policy, other: Policy) -> object:
+        found = changes(one, other)["rules"]
+        assert isinstance(found, dict)
+        return found["changed"]
+
+    before = offering(Choice("k", {"p": 0}, 1), "p", "q")
+    assert changed(before, offering(Choice("k", {"p": 1}, 0), "q", "p")) == []
+    assert changed(before, offering(Choice("x", {"p": 0}, 1), "p", "q")) == ["r"]
+    assert changed(before, offering(Choice("k", {"q": 1}, 0), "p", "q")) == ["r"]
+    assert changed(before, offering(1, "p", "q")) == ["r"]
 
 
 def test_another_kernel_makes_no_other_sources() -> None:

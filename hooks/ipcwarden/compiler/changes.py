@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ipcwarden.core.documents import Document
     from ipcwarden.core.policy import Choice, Policy
 
@@ -12,7 +14,10 @@ _MOST = 20  # names of each: a record has its limits
 
 
 def changes(old: Policy | None, new: Policy) -> dict[str, Document]:
-    """Return {mode, rules, profiles}, each as it was and is, or what was added, removed and changed, by name."""
+    """Return {mode, trust_annotations, rules, profiles}: as it was and is, or what was added, removed and changed.
+
+    The first two are left out where they are the same.
+    """
     found: dict[str, Document] = {}
     if old is None or old.mode != new.mode:
         found["mode"] = {"old": old.mode if old else None, "new": new.mode}
@@ -20,14 +25,21 @@ def changes(old: Policy | None, new: Policy) -> dict[str, Document]:
         ("rules", _rules(old), _rules(new)),
         ("profiles", _profiles(old), _profiles(new)),
     ):
-        lists = {
-            "added": [name for name in after if name not in before],
-            "removed": [name for name in before if name not in after],
-            "changed": [name for name in after if name in before and after[name] != before[name]],
-        }
-        shown: dict[str, Document] = {key: list(names[:_MOST]) for key, names in lists.items()}
-        found[what] = {**shown, "omitted": sum(max(0, len(names) - _MOST) for names in lists.values())}
+        found[what] = _named(before, after)
+    before, after = (dict.fromkeys(policy.trust_annotations) if policy else {} for policy in (old, new))
+    if before.keys() != after.keys():
+        found["trust_annotations"] = _named(before, after)
     return found
+
+
+def _named(before: Mapping[str, object], after: Mapping[str, object]) -> Document:
+    lists = {
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+        "changed": [name for name in after if name in before and after[name] != before[name]],
+    }
+    shown: dict[str, Document] = {key: list(names[:_MOST]) for key, names in lists.items()}
+    return {**shown, "omitted": sum(max(0, len(names) - _MOST) for names in lists.values())}
 
 
 def _rules(policy: Policy | None) -> dict[str, object]:
