@@ -187,12 +187,12 @@ def _document_of(key: str, content: bytes) -> dict[str, Document]:
         raise RecordError(f"cannot read the ledger entry '{key}': {error}") from error
     if not isinstance(document, dict) or document.get("version") != ENTRY_VERSION:
         raise RecordError(f"cannot read the ledger entry '{key}': its version is unknown to this one")
-    if not _is_whole(document):
+    if not _is_undamaged(document):
         raise RecordError(f"cannot read the ledger entry '{key}': it is damaged")
     return document
 
 
-def _is_whole(document: dict[str, Document]) -> bool:
+def _is_undamaged(document: dict[str, Document]) -> bool:
     namespace = document.get("namespace")
     if document.get("state") == "recorded" or namespace is None:
         return True
