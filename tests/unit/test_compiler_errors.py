@@ -299,7 +299,8 @@ def test_control_characters_are_escaped() -> None:
 KEYS = st.sampled_from(
     [
         *("version", "mode", "profiles", "rules", "name", "when", "profile", "image", "not", "ipc", "annotations"),
-        *("extends", "sysctls", "on_violation", "help", "privileged", "p", "baseline"),
+        *("extends", "sysctls", "on_violation", "help", "privileged", "p", "baseline", "shared", "rlimits", "msgqueue"),
+        *("annotation", "among", "else", "engine", "pod"),
         *("set", "min", "default", "max", "of_limit", "of_host", "at_least", "semmsl", "semmni"),
         *FILES,
     ]
@@ -323,9 +324,14 @@ WORDS = st.recursive(
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(WORDS, WORDS, WORDS)
-def test_any_document_of_the_languages_own_words_gives_findings_or_a_policy(one: str, two: str, three: str) -> None:
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_any_document_of_the_languages_own_words_gives_findings_or_a_policy(
+    one: str, two: str, three: str, four: str
+) -> None:
     """Whatever stands where, the compiler ends with findings or with a policy."""
-    text = f"{HEAD}profiles: {{p: {one}, q: {{sysctls: {two}}}}}\nrules: [{{name: x, profile: p, when: {three}}}]\n"
+    text = f"""{HEAD}trust_annotations: {four}
+profiles: {{p: {one}, q: {{sysctls: {two}}}, r: {{rlimits: {two}}}}}
+rules: [{{name: x, profile: p, when: {three}}}, {{name: y, profile: {four}}}]
+"""
     outcome = compiled(text)
     assert (outcome.policy is None) == any(finding.severity == "error" for finding in outcome.findings)

@@ -118,19 +118,34 @@ PROFILES = st.fixed_dictionaries(
         "on_violation": st.sampled_from(["refuse", "clamp"]),
         "unlisted": st.sampled_from(["allow", "refuse"]),
         "help": st.sampled_from(["ask", "", "größe"]),
+        "shared": st.sampled_from(["owner", "widen", "no"]),
+        "nested_ipc": st.sampled_from(["report", "deny"]),
+        "writable_proc_sys": st.sampled_from(["record", "refuse"]),
+        "rlimits": st.fixed_dictionaries({}, optional={"msgqueue": AMOUNTS | ONE_BOUND | st.none()}),
     },
 )
 WHEN = st.dictionaries(
     st.sampled_from(["image", "ipc", "privileged", "annotations", "not"]),
     st.booleans() | st.sampled_from(["host", "a*", ["host", "private"], {"image": "x"}, {"a.b/c": ["", "x"]}]),
 )
+NAMES = st.sampled_from(["p", "baseline", ""])
+GIVEN = st.just("p") | st.fixed_dictionaries(
+    {"annotation": st.sampled_from(["a", ""]), "among": st.lists(NAMES, max_size=3), "else": NAMES}
+)
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(PROFILES, WHEN)
-def test_what_the_compiler_accepts_the_schema_accepts(profile: object, when: object) -> None:
+@given(PROFILES, WHEN, GIVEN, st.lists(st.sampled_from(["a", "b", ""]), max_size=2))
+def test_what_the_compiler_accepts_the_schema_accepts(
+    profile: object, when: object, given_profile: object, trusted: list[str]
+) -> None:
     """An editor never marks what compiles, and the compiler never takes what an editor marks."""
-    document = {"version": 1, "profiles": {"p": profile}, "rules": [{"name": "r", "profile": "p", "when": when}]}
+    document = {
+        "version": 1,
+        "trust_annotations": trusted,
+        "profiles": {"p": profile},
+        "rules": [{"name": "r", "profile": given_profile, "when": when}],
+    }
     text = yaml.safe_dump(document, allow_unicode=True)
     outcome = compile_sources([*built_in(), Source(MAIN, "f", text.encode())], KERNEL_DEFAULTS, "", 4096, True)
     refused = list(validator().iter_errors(yaml.safe_load(text)))
