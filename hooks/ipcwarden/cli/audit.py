@@ -14,9 +14,9 @@ from ipcwarden.cli.choice import named
 from ipcwarden.cli.logs import EVENTS, Filter, Log
 from ipcwarden.cli.summary import container_of, moment_of, what
 from ipcwarden.errors import RecordError
-from ipcwarden.files import open_directory
+from ipcwarden.files import open_place
+from ipcwarden.host.account import places_at
 from ipcwarden.host.ledger import keys, peek
-from ipcwarden.layout import ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _tell(root: str, log: Log, container: str | None, count: int) -> None:
 def _undelivered(root: str) -> int:
     """Count the records that could not be written to the log yet, as far as we may see them."""
     try:
-        entries = open_directory(root, ENTRIES)
+        entries = open_place(places_at(root).entries)
     except (FileNotFoundError, RecordError):
         return 0
     try:

@@ -10,9 +10,9 @@ import click
 
 from ipcwarden import privileges
 from ipcwarden.cli.child import ask
+from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
 from ipcwarden.errors import WardenError
-from ipcwarden.layout import ENTRIES, beneath
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, strays, tidy
 from ipcwarden.stages.site import Site, complain
 
@@ -81,7 +81,9 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
     site.go_home()
     report = _Report(as_json)
     # Without the directory no hook has run since the boot, and a look must not leave any.
-    if os.path.isdir(beneath(settings.root, ENTRIES)):
+    if os.path.isdir(str(site.places.entries)):
+        if not dry_run:
+            demand_namespace(site, "gc")
         (_foresee if dry_run else _collect_all)(site, release, older_than, report)
     report.end()
     return 1 if report.failed else 0

@@ -14,8 +14,9 @@ from ipcwarden.cli import extract
 from ipcwarden.cli.choice import MANY, the_one
 from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import RecordError, why
-from ipcwarden.files import open_directory, open_regular
-from ipcwarden.layout import LOG, LOGS, beneath
+from ipcwarden.files import open_place, open_regular
+from ipcwarden.host.account import places_at
+from ipcwarden.layout import LOG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,13 +113,14 @@ class Log:
     """
 
     def __init__(self, root: str) -> None:
-        self.path = beneath(root, LOGS)
+        place = places_at(root).logs
+        self.path = str(place)
         self.skipped = 0
         self.notes: list[str] = []
         self._files: list[tuple[str, BinaryIO]] = []
         self._open = ExitStack()
         try:
-            directory = open_directory(root, LOGS)
+            directory = open_place(place)
         except FileNotFoundError:
             return
         except RecordError as error:

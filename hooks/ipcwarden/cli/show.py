@@ -11,16 +11,16 @@ from ipcwarden import privileges
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
+from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.findings import totals
 from ipcwarden.core.sysctls import BYTES, NAMES
 from ipcwarden.errors import NamespaceError, RecordError
-from ipcwarden.files import open_directory
+from ipcwarden.files import open_place
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import inventory, read_limits
-from ipcwarden.layout import ENTRIES, PINS
 from ipcwarden.stages.life import identity_of, is_living, texts
 from ipcwarden.stages.site import Site
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
+    from ipcwarden.layout import Place
 
 _COLUMNS = ("RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%")
 _DESCRIPTIONS = {
@@ -90,10 +91,11 @@ def look(root: str, text: str) -> Document:
     site = Site(root, "show")
     site.go_home()
     privileges.drop_with_prctl(privileges.POSTSTOP)
-    entries, pins = _open(root, ENTRIES, text), _open(root, PINS, text)
+    entries, pins = _open(site.places.entries, text), _open(site.places.pins, text)
     entry = choose(text, living(entries, site.boot, is_living))
     identity = identity_of(entry)
     assert identity is not None
+    demand_namespace(site, f"show {text}")
     fd = open_pinned(pins, extract.text(entry, "pin"), identity)
     join(fd, site.hosts)
     objects: list[Object] = inventory()
@@ -118,9 +120,9 @@ def _is_shared(site: Site, entry: dict[str, Document]) -> bool:
         room.leave()
 
 
-def _open(root: str, path: str, text: str) -> int:
+def _open(place: Place, text: str) -> int:
     try:
-        return open_directory(root, path)
+        return open_place(place)
     except FileNotFoundError:
         raise absent(text) from None
     except RecordError as error:
