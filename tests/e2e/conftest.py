@@ -9,6 +9,7 @@ import pytest
 
 from support.bundle import make_rootfs
 from support.containerd import Containerd
+from support.cri import Cri
 from support.ctr import CtrEngine
 from support.docker import Docker, DockerEngine
 from support.engine import BareEngine, Engine, PodmanEngine
@@ -80,6 +81,14 @@ def containerd(lab: Path, rootfs: Path, _nothing_is_left: None) -> Iterator[Cont
     containerd = Containerd(lab / "containerd", rootfs)
     yield containerd
     containerd.close()
+
+
+@pytest.fixture
+def cri(containerd: Containerd, scratch: Path, cgroup: str) -> Iterator[Cri]:
+    """Give the CRI of containerd, without pods."""
+    cri = Cri(containerd, scratch, cgroup=cgroup)
+    yield cri
+    cri.close()
 
 
 @pytest.fixture(params=ENGINES)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import namespace, residue
+from support.cri import CriError
 from support.engine import EVERY, but
 from support.shell import run, until
 
 if TYPE_CHECKING:
+    from support.cri import Cri
     from support.engine import BareEngine, Engine, PodmanEngine
 
 LEAVE = ["leave", "--shm=1", "--shm-size=1048576", "--sem=2", "--msg=1", "--msg-count=3", "--mqueue=1"]
@@ -213,6 +215,87 @@ def test_rootless_podman_is_an_ordinary_user_s(engine: PodmanEngine) -> None:
     uid = Path(f"/proc/{container.pid}").stat().st_uid
     assert engine.podman.user is not None
     assert uid == engine.podman.user.uid != 0
+
+
+def test_container_of_a_pod_sees_the_pod_s_value(cri: Cri) -> None:
+    """What a pod asks for is there when a container of it starts."""
+    ended = cri.pod(sysctl={"kernel.msgmax": "4321"}).run("limits")
+    assert namespace.values(ended.check().stdout)["kernel.msgmax"] == "4321"
+
+
+def test_containers_of_a_pod_share_a_namespace(cri: Cri) -> None:
+    """What one container of a pod leaves, the other sees."""
+    pod = cri.pod()
+    one = pod.start(*LEAVE, "--wait")
+    one.wait_for(MADE)
+    other = pod.start("leave", "--wait")
+    assert namespace.counts(other.namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
+    assert set(namespace.members(pod.namespace)) >= {pod.pid, one.pid, other.pid}
+
+
+def test_pod_outlives_its_containers(cri: Cri) -> None:
+    """A container that ended can be followed by another one in the same namespace."""
+    pod = cri.pod()
+    first = pod.start(*LEAVE, "--wait")
+    first.wait_for(MADE)
+    first.stop()
+    first.remove()
+    assert namespace.counts(pod.start("leave", "--wait").namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
+
+
+def test_pod_in_the_host_s_namespace(cri: Cri) -> None:
+    """A pod with hostIPC has no IPC namespace of its own, and neither have its containers."""
+    pod = cri.pod(ipc="host")
+    assert os.path.samestat(pod.start("leave", "--wait").namespace.stat(), residue.OURS.stat())
+
+
+def test_container_of_a_pod_has_a_memory_limit(cri: Cri) -> None:
+    """A container of a pod that touches more memory than its limit is killed."""
+    ended = cri.pod().run("leave", "--shm=1", "--shm-size=67108864", memory=16 << 20)
+    assert ended.code != 0
+
+
+def test_pod_has_a_memory_limit(cri: Cri) -> None:
+    """A container of a pod that touches more memory than the pod's limit is killed."""
+    ended = cri.pod(memory=32 << 20).run("leave", "--shm=1", "--shm-size=67108864")
+    assert ended.code != 0
+
+
+def test_annotations_of_a_pod_arrive(cri: Cri) -> None:
+    """Annotations that containerd's configuration names reach config.json, and so do limits of the pod's memory."""
+    annotations = cri.pod(annotations={"org.example/team": "db"}, memory=32 << 20).info["runtimeSpec"]["annotations"]
+    assert annotations["org.example/team"] == "db"
+    assert annotations["io.kubernetes.cri.sandbox-memory"] == str(32 << 20)
+
+
+def test_container_of_a_pod_may_have_a_writable_proc_sys(cri: Cri) -> None:
+    """A container of a pod cannot write its own limits, but for one that may."""
+    command = ("sh", "-c", "echo 77 > /proc/sys/kernel/msgmax")
+    pod = cri.pod()
+    assert pod.run(*command).code != 0
+    assert pod.run(*command, writable_proc_sys=True).code == 0
+
+
+def test_program_runs_inside_a_container_of_a_pod(cri: Cri) -> None:
+    """A program can be run in a container of a pod, and its exit code comes back."""
+    container = cri.pod(sysctl={"kernel.msgmax": "4321"}).start("leave", "--wait")
+    done = container.execute("sh", "-c", "cat /proc/sys/kernel/msgmax; exit 3")
+    assert (done.stdout, done.code) == ("4321\n", 3)
+
+
+def test_pod_that_cannot_run_says_why(cri: Cri) -> None:
+    """What the runtime refuses is told to whoever asked for it."""
+    with pytest.raises(CriError, match=r"kernel\.nonsense"):
+        cri.pod(sysctl={"kernel.nonsense": "1"})
+
+
+def test_pods_survive_a_restart_of_containerd(cri: Cri) -> None:
+    """A restart, as a change of its configuration needs, leaves pods alone."""
+    pod = cri.pod()
+    pid = pod.pid
+    cri.restart()
+    assert pod.pid == pid
+    assert pod.run("true").code == 0
 
 
 def test_host_s_pid_1_has_the_tests_mounts() -> None:

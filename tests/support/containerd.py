@@ -37,6 +37,8 @@ state = "{home}/run"
 
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"  # as containerd's own default
+    pod_annotations = ["org.example/*"]
+    container_annotations = ["org.example/*"]
 """
 
 
