@@ -7,7 +7,11 @@ from ipcwarden.values import value
 
 @value
 class Facts:
-    """One container's facts; None is unknown.  `ipc` is private, shared (a namespace of somebody's) or host."""
+    """One container's facts; None is unknown.  `ipc` is private, shared (a namespace of somebody's) or host.
+
+    `annotations` are those that policy trusts.  `is_sandbox` is no condition: whether the container is known to hold a
+    pod's namespaces and nothing else.
+    """
 
     engine: str | None = None
     runtime: str | None = None
@@ -20,6 +24,7 @@ class Facts:
     user_namespace: bool | None = None
     rootless: bool | None = None
     ipc: str | None = None
+    is_sandbox: bool = False
 
 
 def fact(facts: Facts, key: str) -> object:

@@ -58,6 +58,7 @@ class Spec:
     msgqueue: tuple[int, int] | None  # bytes
     hostname_source: str
     cgroups_path: str
+    root_path: str
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -90,6 +91,7 @@ def parse_spec(data: bytes) -> Spec:
         msgqueue=_msgqueue_of(document),
         hostname_source=next((mount.source for mount in mounts if mount.destination == "/etc/hostname"), ""),
         cgroups_path=_text(linux, "cgroupsPath", "linux."),
+        root_path=_text(_section(document, "root"), "path", "root."),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.names import cri_memory
 from ipcwarden.core.plan import Plan, decide
 from ipcwarden.core.policy import match
 from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec
 from ipcwarden.errors import StateError, why
 from ipcwarden.files import read
+from ipcwarden.host.cgroups import parent_memory
 from ipcwarden.host.engines import facts_of
 from ipcwarden.host.procfs import in_user_namespace
 from ipcwarden.values import value
@@ -57,12 +59,22 @@ def open_case(
     `given` is what its config.json asks for where that has been read already.
     """
     spec = given or read_spec(bundle)
-    facts = facts_of(container, bundle, spec, program, in_user_namespace())
+    facts = facts_of(container, bundle, spec, program, in_user_namespace(), policy.trust_annotations)
     rule, unknown = match(policy, facts)
     profile = policy.profile_of(rule, spec.annotations) if rule else None
     kernel = policy.kernel_values(posix.uname().release)
-    memory = site.memory(spec.memory_limit, policy.ipcmni_extend)
+    memory = site.memory(_memory_limit(spec, facts), policy.ipcmni_extend)
     return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
+
+
+def _memory_limit(spec: Spec, facts: Facts) -> int | None:
+    """Return what bounds the memory of a container, or, for one that holds a pod's namespaces, of the pod."""
+    # Which of podman's containers are such is nothing that it tells; they have no limit of their own.
+    if not facts.is_sandbox and (facts.engine != "podman" or spec.memory_limit is not None):
+        return spec.memory_limit
+    told = cri_memory(spec.annotations) if facts.engine == "containerd" else None
+    limits = [limit for limit in (told, parent_memory(spec.cgroups_path)) if limit is not None]
+    return min(limits, default=spec.memory_limit)
 
 
 def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
