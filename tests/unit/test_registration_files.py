@@ -86,7 +86,7 @@ def test_second_install_writes_nothing(root: Path, bundle: Path) -> None:
     """A package's files and a registration that are there are left alone."""
     call(root, "install", "bundle", bundle)
     before = {file: os.stat(file) for file in [*listing(root), *listing(bundle)]}
-    assert answer(root, "install", "bundle", bundle) == {"changed": False, "files": []}
+    assert answer(root, "install", "bundle", bundle) == {"changed": False, "files": [], "notes": []}
     assert {file: os.stat(file).st_ino for file in before} == {file: status.st_ino for file, status in before.items()}
 
 

@@ -120,3 +120,10 @@ def test_what_is_no_string_is_refused() -> None:
 def test_names_are_quoted_where_they_must_be() -> None:
     """As TOML has it."""
     assert dotted(("a-1", "io.b", 'c"')) == 'a-1."io.b"."c\\""'
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a = 1", "a = 1\n", "a = 1\r\n"])
+def test_line_put_before_a_block_stays_one(text: str) -> None:
+    """Whoever writes above our block, or below it, finds it there afterwards."""
+    edited = append(text, "[x]\n", {**parse(text), "x": {}}).replace("# ipcwarden: from", "b = 2\n# ipcwarden: from")
+    assert parse(undo(f"{edited}[y]\n") or "") == {**parse(text), "b": 2, "y": {}}

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ipcwarden.cli.changes import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
-from ipcwarden.registration import interpreter
+from ipcwarden.cli.changes import (
+    bundle_argument,
+    carry_out,
+    config_option,
+    dry_run_option,
+    hooks_dir_option,
+    json_option,
+)
+from ipcwarden.registration import interpreter, runtimes
+from ipcwarden.registration.engines import Containerd, Docker
 from ipcwarden.registration.entry import CREATION_STAGES, Registration
 from ipcwarden.registration.programs import Programs
 from ipcwarden.registration.targets import bundle_changes, podman_changes
@@ -13,11 +21,12 @@ from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias
 
     from ipcwarden.cli import Settings
     from ipcwarden.registration.changes import Change
+    from ipcwarden.registration.runtimes import Runtime
 
     Options: TypeAlias = dict[str, str | None]
     Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -46,6 +55,18 @@ _OPTIONS = (
     dry_run_option,
     json_option,
 )
+_runtime_option = click.option(
+    "--runtime",
+    metavar="PATH",
+    help="The runtime that our wrapper stands before, which nobody but root can replace.  "
+    "[default: the one that the engine is configured to run, or the first good one in "
+    f"{', '.join(runtimes.DIRECTORIES)}]",
+)
+_handler_option = click.option(
+    "--handler",
+    metavar="NAME",
+    help="Add a handler of this name instead, for a RuntimeClass, and leave the default one alone.",
+)
 
 
 def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,11 +77,12 @@ def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("install")
 def command() -> None:
-    """Register the hooks with a runtime or an engine, once a policy is in force.
+    """Register with a runtime or an engine, once a policy is in force.
 
-    The hook's files are put into /usr/libexec/ipcwarden first, if a package has not.  Nothing is registered with an
-    interpreter or files that others than root can write.  Doing it twice changes nothing; doing it with other options
-    replaces the registration.
+    Our files are put into /usr/libexec/ipcwarden first, if a package has not: the hook for podman and bundles, and for
+    the other engines a wrapper of their runtime too.  Nothing is registered with an interpreter, a runtime or files
+    that others than root can write.  Doing it twice changes nothing; doing it with other options replaces the
+    registration, and the wrapper, which all engines that run that runtime share.
     """
 
 
@@ -93,18 +115,89 @@ def podman_command(
     _install(programs, podman_changes(settings.root, hooks_dir, registration), dry_run, as_json)
 
 
-def _prepare(root: str, options: Options) -> tuple[Programs, Registration]:
+@command.command("docker", short_help="Register with Docker, for all containers that are created from now on.")
+@config_option
+@_runtime_option
+@click.option(
+    "--default/--no-default",
+    "default",
+    default=True,
+    show_default=True,
+    help="Make it the runtime of all containers that name none.",
+)
+@_with_options
+@click.pass_obj
+def docker_command(
+    settings: Settings,
+    /,
+    config: str | None,
+    runtime: str | None,
+    default: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: str | None,
+) -> None:
+    """Add a runtime `ipcwarden` to /etc/docker/daemon.json, and make it the default one.
+
+    All that others wrote there stays as it is, and uninstall puts the former default back.  dockerd reads the file
+    when it is reloaded.
+    """
+    docker = Docker.of(settings.root, config)
+    chosen = docker.runtime(runtime, default)
+    programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
+    changes = docker.registering(programs.wrapper(chosen), chosen, default)
+    _install(programs, changes, dry_run, as_json, docker.notes(default))
+
+
+@command.command("containerd", short_help="Register with containerd's CRI plugin, for Kubernetes' pods.")
+@config_option
+@_runtime_option
+@_handler_option
+@click.option(
+    "--config-version",
+    type=click.IntRange(2, 3),
+    help="The version of a configuration that is not there yet.  [default: as containerd --version says]",
+)
+@_with_options
+@click.pass_obj
+def containerd_command(
+    settings: Settings,
+    /,
+    config: str | None,
+    runtime: str | None,
+    handler: str | None,
+    config_version: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: str | None,
+) -> None:
+    """Let the CRI plugin's default handler run our wrapper, in /etc/containerd/config.toml.
+
+    All that others wrote there stays as it is, and uninstall puts the former program back.  containerd reads the file
+    when it is restarted.  ctr and nerdctl do not read it: they take the wrapper's path as an option.
+    """
+    engine = Containerd.of(settings.root, config)
+    chosen = engine.runtime(runtime)
+    programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
+    changes = engine.registering(programs.wrapper(chosen), handler, config_version)
+    _install(programs, changes, dry_run, as_json, engine.notes(handler))
+
+
+def _prepare(root: str, options: Options, wrapped: Sequence[Runtime] = ()) -> tuple[Programs, Registration]:
     """Refuse to register what would refuse every container: first the policy, then the interpreter, then the files."""
     Site(root, "install").policy()
     chosen = interpreter.choose(options["interpreter"])
     on_error, stage = options["on_error"], options["creation_stage"]
     assert on_error is not None
     assert stage is not None
-    return Programs(root, chosen), Registration(root, chosen.path, on_error, stage)
+    registration = Registration(root, chosen.path, on_error, stage, native=bool(wrapped))
+    return Programs(root, chosen, registration, wrapped), registration
 
 
-def _install(programs: Programs, changes: list[Change], dry_run: bool, as_json: bool) -> None:
+def _install(
+    programs: Programs, changes: list[Change], dry_run: bool, as_json: bool, notes: Sequence[str] = ()
+) -> None:
     pending = programs.pending
     if not dry_run:
         programs.put()
-    carry_out(changes, dry_run, as_json, "registered already: nothing to do", programs=pending)
+    carry_out(changes, dry_run, as_json, "registered already: nothing to do", pending, notes if changes else ())

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from ipcwarden.cli.changes import bundle_argument, carry_out, dry_run_option, hooks_dir_option, json_option
+from ipcwarden.cli.changes import (
+    bundle_argument,
+    carry_out,
+    config_option,
+    dry_run_option,
+    hooks_dir_option,
+    json_option,
+)
+from ipcwarden.registration.engines import Containerd, Docker
 from ipcwarden.registration.targets import bundle_changes, podman_changes
 
 TYPE_CHECKING = False
@@ -18,9 +26,10 @@ _OTHERWISE = "not registered: nothing to do"
 def command() -> None:
     """Undo what install has done.
 
-    The registration goes; the hook's files in /usr/libexec/ipcwarden stay, because every container that runs now still
-    needs them for its poststop.  When none is left that was started with the hooks (ipcwarden gc --release --dry-run
-    lists them), that directory can be removed, or the package that it came with.
+    The registration goes; our files in /usr/libexec/ipcwarden stay, because every container that runs now still needs
+    them: the hook for its poststop, and a wrapper for all that Docker or containerd does to it.  When none is left that
+    was started with them (ipcwarden gc --release --dry-run lists them), that directory can be removed, or the package
+    that it came with.
     """
 
 
@@ -34,7 +43,7 @@ def bundle_command(settings: Settings, bundle: str, dry_run: bool, as_json: bool
 
     Containers that run from it keep their poststop: runc and crun noted it when they were created.
     """
-    carry_out(bundle_changes(bundle, None), dry_run, as_json, _OTHERWISE, programs=[])
+    carry_out(bundle_changes(bundle, None), dry_run, as_json, _OTHERWISE)
 
 
 @command.command("podman", short_help="Take the hooks away from podman.")
@@ -48,4 +57,40 @@ def podman_command(settings: Settings, hooks_dir: str | None, dry_run: bool, as_
     Containers that run keep their poststop: podman noted it when they started.  Files of the same name that do not
     register ipcwarden are left alone.
     """
-    carry_out(podman_changes(settings.root, hooks_dir, None), dry_run, as_json, _OTHERWISE, programs=[])
+    carry_out(podman_changes(settings.root, hooks_dir, None), dry_run, as_json, _OTHERWISE)
+
+
+@command.command("docker", short_help="Take our runtime away from Docker.")
+@config_option
+@click.option(
+    "--keep-runtime",
+    is_flag=True,
+    help="Leave the runtime to the containers that were created with it, and take only the default away.",
+)
+@dry_run_option
+@json_option
+@click.pass_obj
+def docker_command(settings: Settings, config: str | None, keep_runtime: bool, dry_run: bool, as_json: bool) -> None:
+    """Take the runtime out of /etc/docker/daemon.json: it is then what it was before.
+
+    dockerd notices when it is restarted.  It would not start a container again whose runtime is gone: while there are
+    such, nothing is changed.
+    """
+    changes = Docker.of(settings.root, config).unregistering(keep_runtime)
+    notes = ["tell dockerd: systemctl restart docker (a reload keeps what is gone from the file)"] if changes else []
+    carry_out(changes, dry_run, as_json, _OTHERWISE, notes=notes)
+
+
+@command.command("containerd", short_help="Take our wrapper away from containerd's CRI plugin.")
+@config_option
+@dry_run_option
+@json_option
+@click.pass_obj
+def containerd_command(settings: Settings, config: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take our wrapper out of /etc/containerd/config.toml: it is then what it was before.
+
+    containerd notices when it is restarted.  Pods that run keep the wrapper: containerd noted it when they were made.
+    """
+    changes = Containerd.of(settings.root, config).unregistering()
+    notes = ["tell containerd: systemctl restart containerd"] if changes else []
+    carry_out(changes, dry_run, as_json, _OTHERWISE, notes=notes)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE = ("etc/docker", "daemon.json")
 NAME = "ipcwarden"
+DATA_ROOT = "/var/lib/docker"
 # dockerd's own names for the runc that it finds (daemon/runtime_unix.go): they can have no entry.
 STOCK = ("runc", "io.containerd.runc.v2")
 _RUNTIMES, _DEFAULT = "runtimes", "default-runtime"
@@ -155,7 +156,7 @@ def default_of(text: str) -> Default:
 def data_root(text: str) -> str:
     """Return the directory of dockerd's own records."""
     root = (_checked(text) if text.strip() else {}).get("data-root")
-    return root if isinstance(root, str) and root else "/var/lib/docker"
+    return root if isinstance(root, str) and root else DATA_ROOT
 
 
 def _checked(text: str) -> dict[str, Document]:

@@ -1,74 +1,119 @@
-"""The hook's files below the root: there, whole and seen to start, before anything is registered that needs them."""
+"""Our programs below the root: there, whole and seen to start, before anything is registered that needs them."""
 
 from __future__ import annotations
 
 import posix
+import stat
 import subprocess
 
+from ipcwarden import unit
 from ipcwarden.errors import UsageError, why
 from ipcwarden.files import read, unsafe
 from ipcwarden.layout import PROGRAMS
 from ipcwarden.registration.changes import MAX_BYTES, Change, Directory, unsafe_file
 from ipcwarden.registration.entry import ENVIRONMENT, HOOK_FILE, RegistrationError
-from ipcwarden.unit import NAME, STUB, build
+from ipcwarden.registration.runtimes import version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ipcwarden.registration.interpreter import Interpreter
+    from collections.abc import Sequence
 
-_UNIT_FILE = f"{NAME}.py"
+    from ipcwarden.registration.entry import Registration
+    from ipcwarden.registration.interpreter import Interpreter
+    from ipcwarden.registration.runtimes import Runtime
+
+NAMES: dict[str, str] = getattr(unit, "NAMES", {"hook": "_ipcwarden_hook"})  # until the wrapper has a unit of its own
 _CACHE = "__pycache__"
 _COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, optimize=0)"
 _CHECK = "import sys; compile(sys.stdin.buffer.read(), 'the unit', 'exec')"
 
 
 class Programs:
-    """The hook's files of one root, for one interpreter."""
+    """The files of one root, for one interpreter: the hook's, and the wrappers of runtimes that are named."""
 
-    def __init__(self, root: str, interpreter: Interpreter) -> None:
+    def __init__(
+        self,
+        root: str,
+        interpreter: Interpreter,
+        registration: Registration | None = None,
+        runtimes: Sequence[Runtime] = (),
+    ) -> None:
         self._interpreter = interpreter
+        self._runtimes = {runtime.wrapper: runtime for runtime in runtimes}
         self._directory = Directory(root, PROGRAMS)
         self._cache = Directory(root, f"{PROGRAMS}/{_CACHE}")
-        self._bytecode = f"{NAME}.{interpreter.tag}.pyc"
+        doors = ("hook", "wrapper") if runtimes else ("hook",)
+        self._units = {f"{NAMES[door]}.py": _source(door) for door in doors}
         self._check_owners(root)
-        # The stub last: it is what registrations point to.  What is the same already, a package's, is left alone.
-        self._changes = [
-            change
-            for name, text in ((_UNIT_FILE, build()), (HOOK_FILE, STUB))
-            if (change := self._change(name, text.encode())).before != change.after
-        ]
-        self._stale = any(change.name == _UNIT_FILE for change in self._changes) or not self._is_compiled()
+        # A stub after its unit, because it is what registrations point to.  What is the same already, a package's, is
+        # left alone.
+        wrappers = {}
+        if registration is not None:
+            entries = {stage: registration.entry(stage) for stage in registration.stages}
+            wrappers = {
+                runtime.wrapper: _stub(
+                    interpreter.path, runtime.path, registration.root, registration.on_error, entries
+                )
+                for runtime in runtimes
+            }
+        self._unit_changes = self._changes(self._units, None)
+        self._stub_changes = [*self._changes({HOOK_FILE: unit.STUB}, None), *self._changes(wrappers, 0o755)]
+        changed = {change.name for change in self._unit_changes}
+        self._stale = [name for name in self._units if name in changed or not self._is_compiled(name)]
+
+    def wrapper(self, runtime: Runtime) -> str:
+        """Return the path of a runtime's wrapper."""
+        return f"{self._directory.path}/{runtime.wrapper}"
 
     @property
     def pending(self) -> list[str]:
         """The files that `put` writes."""
-        written = [change.path for change in self._changes]
-        return [*written, f"{self._cache.path}/{self._bytecode}"] if self._stale else written
+        return [
+            *(change.path for change in self._unit_changes),
+            *(f"{self._cache.path}/{self._bytecode(name)}" for name in self._stale),
+            *(change.path for change in self._stub_changes),
+        ]
 
     def put(self) -> None:
         """Write what is missing or different, and see that it starts.  Raises `RegistrationError`."""
         if not self.pending:
             return
-        for change in self._changes:
-            if change.name == _UNIT_FILE and change.after is not None:
-                self._python("-c", _CHECK, stdin=change.after)  # before it replaces one that works
-        for change in self._changes:
-            if change.name == _UNIT_FILE:
-                change.make()
-        if self._stale:
-            self._compile()
-        for change in self._changes:
-            if change.name != _UNIT_FILE:
-                change.make()
+        for change in self._unit_changes:
+            self._python("-c", _CHECK, stdin=change.after or b"")  # before it replaces one that works
+        for change in self._unit_changes:
+            change.make()
+        for name in self._stale:
+            self._compile(name)
+        for change in self._stub_changes:
+            if change.name in self._runtimes:
+                self._try(change)
+            change.make()
         # Without arguments the hook does nothing but say so; a module that this Python lacks shows now, not in a start.
         self._python(f"{self._directory.path}/{HOOK_FILE}", expected=UsageError.exit_code)
+
+    def _try(self, change: Change) -> None:
+        """See a wrapper say of itself what its runtime says, under another name: engines may be calling the old one."""
+        runtime = self._runtimes[change.name]
+        attempt = f"cannot stand before the runtime '{runtime.path}' with '{change.path}'"
+        draft = Change(change.directory, f".{change.name}.draft", None, change.after, 0o755)
+        with change.directory.opened() as fd:
+            try:
+                posix.unlink(draft.name, dir_fd=fd)  # of one that was killed
+            except FileNotFoundError:
+                pass
+        draft.make()
+        try:
+            said = version(draft.path, attempt)
+        finally:
+            Change(draft.directory, draft.name, draft.after, None).make()
+        if said != runtime.version:
+            raise RegistrationError(f"{attempt}: it says '{said}', not '{runtime.version}'")
 
     def _check_owners(self, root: str) -> None:
         wrong, path = unsafe(posix.stat(root)), root
         for directory, name in (
-            (self._directory, _UNIT_FILE),
-            (self._directory, HOOK_FILE),
-            (self._cache, self._bytecode),
+            *((self._directory, name) for name in (*self._units, HOOK_FILE, *self._runtimes)),
+            *((self._cache, self._bytecode(name)) for name in self._units),
         ):
             if wrong:
                 break
@@ -84,20 +129,33 @@ class Programs:
                 f"see who did that, then chown root '{path}' and chmod go-w it",
             )
 
-    def _change(self, name: str, after: bytes) -> Change:
+    def _changes(self, texts: dict[str, str], mode: int | None) -> list[Change]:
+        changes = [self._change(name, text.encode(), mode) for name, text in texts.items()]
+        return [change for change in changes if change.before != change.after or not self._has_mode(change)]
+
+    def _change(self, name: str, after: bytes, mode: int | None) -> Change:
         try:
-            return Change(self._directory, name, self._directory.read(name), after)
+            return Change(self._directory, name, self._directory.read(name), after, mode)
         except (OSError, ValueError) as error:
             reason = why(error) if isinstance(error, OSError) else error
             raise RegistrationError(f"cannot read '{self._directory.path}/{name}': {reason}") from error
 
-    def _is_compiled(self) -> bool:
+    def _has_mode(self, change: Change) -> bool:
+        if change.mode is None:
+            return True
+        with self._directory.opened() as fd:
+            return stat.S_IMODE(posix.stat(change.name, dir_fd=fd, follow_symlinks=False).st_mode) == change.mode
+
+    def _bytecode(self, name: str) -> str:
+        return f"{name.removesuffix('.py')}.{self._interpreter.tag}.pyc"
+
+    def _is_compiled(self, name: str) -> bool:
         """Tell whether the interpreter would take the bytecode that is there (PEP 552: magic, flags, time, size)."""
         try:
             with self._directory.opened() as fd:
-                source = posix.stat(_UNIT_FILE, dir_fd=fd)
+                source = posix.stat(name, dir_fd=fd)
             with self._cache.opened() as fd:
-                header = read(self._bytecode, MAX_BYTES, fd)[:16]
+                header = read(self._bytecode(name), MAX_BYTES, fd)[:16]
         except (OSError, ValueError):
             return False
         numbers = (0, int(source.st_mtime), source.st_size)
@@ -105,13 +163,13 @@ class Programs:
             (number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers
         )
 
-    def _compile(self) -> None:
+    def _compile(self, name: str) -> None:
         try:
             with self._cache.opened(create=True):
                 pass  # made by us, or checked
         except OSError as error:
             raise RegistrationError(f"cannot make '{self._cache.path}': {why(error)}") from error
-        self._python("-c", _COMPILE, f"{self._directory.path}/{_UNIT_FILE}")
+        self._python("-c", _COMPILE, f"{self._directory.path}/{name}")
 
     def _python(self, *arguments: str, stdin: bytes = b"", expected: int = 0) -> None:
         """Run the interpreter as a runtime would."""
@@ -128,3 +186,14 @@ class Programs:
             raise RegistrationError(
                 f"{attempt}: it ended with {done.returncode}: {said}", "--interpreter names another"
             )
+
+
+def _source(door: str) -> str:
+    arguments = {"door": door} if hasattr(unit, "NAMES") else {}
+    return unit.build(**arguments)
+
+
+def _stub(*arguments: object) -> str:
+    if not hasattr(unit, "wrapper_stub"):
+        raise RegistrationError("this version has no wrapper")
+    return str(unit.wrapper_stub(*arguments))

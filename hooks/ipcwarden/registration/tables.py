@@ -126,9 +126,10 @@ def undo(text: str) -> str | None:
             raise ConfigError(f"what follows its line '{_BEGIN}' is not as it was written")
         alone = alone or how == _ALONE
         head, tail = text[:begin], text[_end_of_line(text, end) + 1 :]
-        for _number in range(_LINES_BEFORE[how]):
-            head = head.removesuffix("\n").removesuffix("\r")
-        text = head if not tail else f"{head}\n{tail}" if how == _UNFINISHED else f"{text[:begin]}{tail}"
+        if head.replace("\r", "").endswith("\n\n") or head.strip("\r") == "\n":  # unless somebody took it away
+            for _number in range(_LINES_BEFORE[how]):
+                head = head.removesuffix("\n").removesuffix("\r")
+        text = f"{head}\n{tail}" if tail and head and not head.endswith("\n") else f"{head}{tail}"
     for line in reversed([each for each in _raw_lines(text) if _WAS in each[2] or _ADDED in each[2]]):
         text = _undone(text, *line)
     return None if alone and not text else text

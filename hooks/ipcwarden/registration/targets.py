@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from ipcwarden.errors import StateError, why
 from ipcwarden.registration import bundle, hooksd
@@ -11,9 +12,68 @@ from ipcwarden.registration.entry import RegistrationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
+
     from ipcwarden.registration.entry import Registration
 
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
 _CONFIG = "config.json"
+_BACKUP = ".ipcwarden-backup"
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """An engine's own configuration, which we edit; `text` is None where there is no file."""
+
+    directory: Directory
+    name: str
+    text: str | None
+
+    @property
+    def path(self) -> str:
+        """The file's path."""
+        return f"{self.directory.path}/{self.name}"
+
+    def judged(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Call a function on the file's text.  Raises `RegistrationError` with what it finds wrong with the file."""
+        try:
+            return function(*arguments, **options)
+        except ValueError as error:
+            raise RegistrationError(f"cannot edit '{self.path}': {error}", "nothing was changed") from error
+
+    def changes(self, before: str | None, after: str | None) -> list[Change]:
+        """Return what makes the file say what comes `after`; `before` is what it said before any registration.
+
+        The backup, of a file as it was before we edited it, comes first, and goes when nothing of the edit is left.
+        """
+        changes = []
+        backup = _read(self.directory, f"{self.name}{_BACKUP}")
+        if after != self.text:
+            changes.append(Change(self.directory, self.name, _encoded(self.text), _encoded(after)))
+        if before == self.text and after != self.text and before is not None and backup != _encoded(before):
+            new = Change(self.directory, f"{self.name}{_BACKUP}", backup, _encoded(before), copy_of=self.name)
+            changes.insert(0, new)
+        if backup is not None and backup == _encoded(after):
+            changes.append(Change(self.directory, f"{self.name}{_BACKUP}", backup, None))
+        return changes
+
+
+def config_file(root: str, default: tuple[str, str], named: str | None) -> ConfigFile:
+    """Read an engine's configuration: the file that is named, or the default one.  Raises `RegistrationError`."""
+    if named is None:
+        directory, name = Directory(root, default[0]), default[1]
+    else:
+        above, name = os.path.split(named)
+        directory = Directory(*os.path.split(above))
+    content = _read(directory, name, "name the file itself with --config")
+    try:
+        text = None if content is None else content.decode("utf-8")
+    except ValueError as error:
+        raise RegistrationError(f"cannot edit '{directory.path}/{name}': {error}", "nothing was changed") from error
+    return ConfigFile(directory, name, text)
 
 
 def bundle_changes(path: str, registration: Registration | None) -> list[Change]:
@@ -50,12 +110,16 @@ def podman_changes(root: str, hooks_dir: str | None, registration: Registration 
     return [change for change in changes if change.before != change.after]
 
 
-def _read(directory: Directory, name: str) -> bytes | None:
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _read(directory: Directory, name: str, hint: str = "move it away") -> bytes | None:
     try:
         return directory.read(name)
     except (OSError, ValueError) as error:
         reason = _reason(error) if isinstance(error, OSError) else error
-        raise RegistrationError(f"cannot read '{directory.path}/{name}': {reason}", "move it away") from error
+        raise RegistrationError(f"cannot read '{directory.path}/{name}': {reason}", hint) from error
 
 
 def _reason(error: OSError) -> str:
