@@ -13,11 +13,13 @@ import pytest
 
 from support import namespace, residue
 from support.cri import CriError
+from support.daemon import program
 from support.engine import EVERY, but
 from support.shell import run, until
 
 if TYPE_CHECKING:
     from support.cri import Cri
+    from support.docker import DockerEngine
     from support.engine import BareEngine, Engine, PodmanEngine
 
 LEAVE = ["leave", "--shm=1", "--shm-size=1048576", "--sem=2", "--msg=1", "--msg-count=3", "--mqueue=1"]
@@ -215,6 +217,20 @@ def test_rootless_podman_is_an_ordinary_user_s(engine: PodmanEngine) -> None:
     uid = Path(f"/proc/{container.pid}").stat().st_uid
     assert engine.podman.user is not None
     assert uid == engine.podman.user.uid != 0
+
+
+@only("engine", ["docker"], indirect=True)
+def test_docker_reads_its_configuration_again(engine: DockerEngine) -> None:
+    """A default runtime that is put into daemon.json is there once dockerd was told, and gone after the test."""
+    settings = json.loads(engine.docker.config.read_text())
+    other = {"runtimes": {"other": {"path": program("crun")}}, "default-runtime": "other"}
+    engine.docker.config.write_text(json.dumps({**settings, **other}))
+    engine.docker.reload()
+    container = engine.start("leave", "--wait")
+    assert engine.docker.inspect(container.id)["HostConfig"]["Runtime"] == "other"
+    engine.close()
+    assert json.loads(engine.docker.config.read_text()) == settings
+    assert "other" not in engine.docker("info").check().stdout
 
 
 def test_container_of_a_pod_sees_the_pod_s_value(cri: Cri) -> None:

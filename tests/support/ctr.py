@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from support.bundle import make_bundle
@@ -33,7 +34,10 @@ class CtrEngine(Engine):
         self._runtime: list[str] = []
 
     def govern(self, warden: Warden) -> None:
-        """Name the wrapper in every call from now on."""
+        """Name the wrapper in every call from now on; install, which puts it there, gets a copy of what it edits."""
+        config = self._scratch / "config.toml"
+        shutil.copy(self.containerd.config, config)
+        warden.install_containerd(config)
         self._runtime = [f"--runc-binary={warden.wrapper('runc')}"]
 
     def run(self, *args: str, **options: Unpack[Options]) -> Ended:

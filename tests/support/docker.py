@@ -52,6 +52,7 @@ class Docker:
             indent=4,
         )
         self.config.write_text(self._settings, encoding="utf-8")
+        self._undone = 0  # reloads that came before the last restart
         self._daemon = Daemon([program("dockerd"), f"--config-file={self.config}"], self._log, self._serves)
         self._daemon.start()
         self("load", "--quiet", "--input", write_archive(home / "image.tar", rootfs, IMAGE)).check()
@@ -94,10 +95,11 @@ class Docker:
         self._daemon.start()
 
     def reset(self) -> None:
-        """Undo what a test did to the configuration."""
-        if text(self.config) != self._settings:
+        """Undo what a test did to the configuration; what is named there no more, a reload would leave as it is."""
+        if text(self.config) != self._settings or self._reloads() > self._undone:
             self.config.write_text(self._settings, encoding="utf-8")
-            self.reload()
+            self.restart()
+            self._undone = self._reloads()
 
     def close(self) -> None:
         """Remove every container and end dockerd and its containerd."""
