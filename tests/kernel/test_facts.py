@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipcwarden.core.facts import Facts
+from ipcwarden.core.policy import Policy
 from ipcwarden.core.spec import parse_spec
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.host.cgroups import parent_memory
 from ipcwarden.host.engines import facts_of
+from ipcwarden.stages.case import open_case
+from ipcwarden.stages.site import Site
 from support import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from support.recorded import Recorded
 
@@ -210,3 +214,74 @@ def test_reads_a_pods_limit(scratch: Path, file: str) -> None:
 def test_knows_no_limit_of_a_missing_cgroup(scratch: Path) -> None:
     """A parent that is not there, or has no limit, says nothing."""
     assert parent_memory("/kubepods/pod1/c", str(scratch)) is None
+
+
+def limit_of(document: Recorded, root: Path) -> int | None:
+    """Open the case of a container, and take what bounds its memory, in bytes."""
+    policy = Policy("enforcing", "", KERNEL_DEFAULTS, (), ())
+    return open_case(Site(str(root), "explain"), policy, document.container, document.bundle, "runc").memory.limit
+
+
+@pytest.fixture
+def parent(lab: Path) -> Iterator[Callable[[int], str]]:
+    """Make a cgroup with a limit of memory in bytes, and give it as the parent of a container's."""
+    made: list[Path] = []
+
+    def make(limit: int) -> str:
+        root = next(path for path in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")) if path.is_dir())
+        made.append(root / f"{lab.name}-parent")
+        made[0].mkdir()
+        file = "memory.limit_in_bytes" if root.name == "memory" else "memory.max"
+        (made[0] / file).write_text(str(limit))
+        return f"/{made[0].name}"
+
+    yield make
+    for directory in made:
+        directory.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("containerd-1.6.20-cri-sandbox", 256 << 20),
+        ("containerd-1.6.20-cri-container", None),
+        ("containerd-1.6.20-ctr", None),
+        ("podman-4.3.1-pod-infra", None),
+    ],
+)
+def test_decides_a_sandbox_with_its_pods_memory(
+    unpack: Callable[[str], Recorded], scratch: Path, name: str, expected: int | None
+) -> None:
+    """What the CRI says that a pod may use bounds its sandbox, and nobody else."""
+    assert limit_of(unpack(name), scratch) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("containerd-1.6.20-cri-sandbox", 64 << 20),
+        ("cri-o-1.36-sandbox-from-source", 64 << 20),
+        ("podman-4.3.1-pod-infra", 64 << 20),
+        ("cri-o-1.36-container-from-source", None),
+        ("docker-20.10.24", None),
+        ("containerd-1.6.20-ctr", None),
+    ],
+)
+def test_decides_a_sandbox_with_its_parents_limit(
+    unpack: Callable[[str], Recorded], parent: Callable[[int], str], scratch: Path, name: str, expected: int | None
+) -> None:
+    """The pod's cgroup bounds its sandbox, and podman's containers without a limit of their own: one is the infra."""
+    document = unpack(name)
+    document.config["linux"]["cgroupsPath"] = f"{parent(64 << 20)}/c"
+    document.configure(document.config)
+    assert limit_of(document, scratch) == expected
+
+
+def test_decides_by_a_containers_own_limit(
+    unpack: Callable[[str], Recorded], parent: Callable[[int], str], scratch: Path
+) -> None:
+    """A container's own limit counts where it has one."""
+    document = unpack("podman-4.3.1-container")
+    document.config["linux"].update(cgroupsPath=f"{parent(64 << 20)}/c", resources={"memory": {"limit": 32 << 20}})
+    document.configure(document.config)
+    assert limit_of(document, scratch) == 32 << 20
