@@ -305,6 +305,18 @@ def test_pod_that_cannot_run_says_why(cri: Cri) -> None:
         cri.pod(sysctl={"kernel.nonsense": "1"})
 
 
+def test_pod_names_its_handler(cri: Cri) -> None:
+    """A pod gets the runtime that containerd's configuration has under the name that it gives."""
+    table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.other'
+    with cri.containerd.config.open("a") as config:
+        config.write(f'{table}]\nruntime_type = "io.containerd.runc.v2"\n')
+        config.write(f'{table}.options]\nBinaryName = "{program("crun")}"\n')
+    cri.restart()
+    pod = cri.pod(handler="other")
+    assert pod.info["runtimeOptions"]["binary_name"] == program("crun")
+    assert pod.run("true").code == 0
+
+
 def test_pods_survive_a_restart_of_containerd(cri: Cri) -> None:
     """A restart, as a change of its configuration needs, leaves pods alone."""
     pod = cri.pod()
