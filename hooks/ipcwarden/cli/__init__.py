@@ -26,6 +26,7 @@ VERBS = {
     "install": "Register the hooks with a runtime or an engine.",
     "uninstall": "Undo what install has done.",
     "show": "Show a running container's limits, usage and objects.",
+    "scan": "Say what a policy would mean for what runs now.",
     "audit": "Read the audit log.",
     "disable": "Let containers start ungoverned: the kill switch.",
     "enable": "Govern containers that start from now on again.",

@@ -1,0 +1,220 @@
+"""A look at every live IPC namespace of this host, and what a policy would mean for who is in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+
+from ipcwarden import privileges
+from ipcwarden.cli import census, extract, judgement, processes
+from ipcwarden.cli.child import ask
+from ipcwarden.cli.judgement import NOTHING, Judgement
+from ipcwarden.cli.processes import Claim
+from ipcwarden.core.facts import Facts
+from ipcwarden.core.findings import totals
+from ipcwarden.core.plan import Plan, Violation, decide
+from ipcwarden.core.policy import match
+from ipcwarden.core.spec import Request
+from ipcwarden.errors import NamespaceError, StateError, WardenError
+from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.namespace import INITIAL_INODE, identify, join, open_of
+from ipcwarden.host.procfs import inventory, read_limits
+from ipcwarden.stages.case import Case, open_case, plan_of
+from ipcwarden.stages.life import is_living, limits_of, texts
+from ipcwarden.stages.site import Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.cli.census import Household, Resident
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.policy import Policy, Profile, Rule
+
+    Row = dict[str, Document]
+
+_PATIENCE = 30  # seconds for one namespace
+
+
+class Gone(NamespaceError):
+    """Whoever was in the namespace has ended while we looked."""
+
+
+@dataclass
+class Tenant:
+    """One container and what there is to say of it."""
+
+    resident: Resident
+    entry: Row  # the ledger's; empty where it is ungoverned
+    facts: Facts = field(default_factory=Facts)
+    unknown: tuple[str, ...] = ()
+    rule: Rule | None = None
+    profile: Profile | None = None
+    case: Case | None = None  # None where its config.json is not known, or cannot be used
+    judged: Judgement = field(default_factory=lambda: Judgement("none", "enforcing", NOTHING))
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Finding:
+    """One namespace: who is in it, and what it holds.  `seen` is empty for the host's, which is not looked into."""
+
+    household: Household
+    tenants: list[Tenant]
+    seen: Row
+    error: str = ""
+
+
+def survey(site: Site, policy: Policy | None) -> list[Finding]:
+    """Look at all namespaces and judge; changes nothing."""
+    entries = _entries(site)
+    claims = processes.runtimes_claims(site.root)
+    for pid, entry in entries.items():
+        container = extract.at(entry, "subject", "container")
+        parts = (extract.text(container, key) for key in ("id", "bundle", "runtime"))
+        claims[pid] = Claim(*parts)
+    everybody = processes.processes()
+    initial = {each.namespace for each in everybody if each.namespace[1] == INITIAL_INODE}
+    found = []
+    for household in census.take(everybody, site.hosts | initial, claims):
+        tenants = [Tenant(each, entries.get(each.pid, {})) for each in household.residents]
+        try:
+            seen = {} if household.hosts else _look(site.root, household)
+            found.append(Finding(household, tenants, seen))
+        except Gone:
+            continue
+        except WardenError as error:
+            found.append(Finding(household, tenants, {}, str(error)))
+        if policy is not None:
+            _judge(site, policy, found[-1])
+    return found
+
+
+def _entries(site: Site) -> dict[int, Row]:
+    """Return the ledger's entries of running containers by the pid of their first process."""
+    if not site.has_ledger():
+        return {}
+    living = (entry for key in keys(site.entries) if is_living(entry := peek(site.entries, key), site.boot))
+    return {extract.number(entry, "pid"): entry for entry in living if entry.get("state") == "applied"}
+
+
+def _look(root: str, household: Household) -> Row:
+    """Return what a namespace holds, seen by a child that joins it.  Raises `Gone` where nobody is left in it."""
+    members = [each.pid for each in household.residents] + [each.pid for _, each in household.nested]
+    members += [each.pid for each in household.strangers]
+    for pid in members:
+        try:
+            seen = ask(lambda pid=pid: _look_here(root, pid, household.place))  # type: ignore[misc]  # mypy and defaults
+        except WardenError as error:
+            if error.exit_code != NamespaceError.exit_code or os.path.exists(f"/proc/{pid}"):
+                raise
+            continue
+        if isinstance(seen, dict):
+            return seen
+    raise Gone("cannot look into a namespace: nobody is left in it")
+
+
+def _look_here(root: str, pid: int, place: tuple[int, int]) -> Document:
+    signal.alarm(_PATIENCE)
+    privileges.settle()
+    site = Site(root, "scan")
+    privileges.drop_with_prctl(privileges.POSTSTOP)
+    fd = open_of(pid, site.features)
+    status = os.fstat(fd)
+    if (status.st_dev, status.st_ino) != place:
+        return None  # it has left, or its pid is another's by now
+    identity = identify(fd, site.features)
+    join(fd, site.hosts)
+    objects = inventory()
+    return {
+        "id": identity.id or None,
+        "limits": texts(read_limits()),
+        "usage": totals(objects),
+        "objects": [dict(each) for each in objects],
+    }
+
+
+def _judge(site: Site, policy: Policy, finding: Finding) -> None:
+    """Judge all who are in a namespace, its owner first: what others ask for is compared with what it gets."""
+    for tenant in finding.tenants:
+        _open(site, policy, tenant)
+    ranked = sorted(finding.tenants, key=lambda each: each.case is None or each.case.spec.ipc != "private")
+    limits = limits_in(finding.seen)
+    used = judgement.in_use(extract.rows(finding.seen, "objects"), os.sysconf("SC_PAGE_SIZE"))
+    in_force: dict[str, int] | None = None
+    for tenant in ranked:
+        if tenant.rule is None or tenant.profile is None:
+            continue
+        if finding.household.hosts:
+            tenant.judged = _judged_host(tenant)
+            continue
+        plan = _plan(site, policy, tenant, in_force)
+        tenant.judged = judgement.judge(plan, tenant.rule.mode, used if in_force is None else {})
+        if in_force is None and limits:
+            in_force = {**limits, **(plan.wanted() if tenant.rule.mode == "enforcing" else {})}
+
+
+def limits_in(seen: Row) -> dict[str, int]:
+    """Return the limits that were seen, as numbers; empty where nothing was."""
+    limits = extract.at(seen, "limits")
+    return {name: int(str(text)) for name, text in limits.items()} if isinstance(limits, dict) else {}
+
+
+def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
+    """Find out what is known of a container, and its rule."""
+    resident = tenant.resident
+    try:
+        if not resident.bundle:
+            raise FileNotFoundError
+        case = open_case(site, policy, resident.container, resident.bundle, resident.runtime or None)
+        tenant.case = case = _as_rootless(policy, case) if resident.rootless else case
+        tenant.facts, tenant.unknown, tenant.rule, tenant.profile = case.facts, case.unknown, case.rule, case.profile
+    except (FileNotFoundError, StateError) as error:
+        if isinstance(error, StateError) and not isinstance(error.__cause__, FileNotFoundError):
+            modes = {rule.mode for rule in policy.rules} or {policy.mode}
+            mode = "permissive" if modes == {"permissive"} else "enforcing"
+            tenant.judged = Judgement("unusable", mode, NOTHING)
+            tenant.notes.append(str(error))
+            return
+        tenant.facts = Facts(rootless=resident.rootless)
+        tenant.rule, tenant.unknown = match(policy, tenant.facts)
+        tenant.profile = policy.profile_of(tenant.rule) if tenant.rule else None
+        tenant.notes.append("its config.json is not known: judged with unknown facts, as if it asked for nothing")
+    if tenant.rule is None:
+        tenant.judged = Judgement("no-rule", policy.mode, NOTHING)
+    if tenant.unknown:
+        tenant.notes.append(f"not known, and a rule asks for it: {', '.join(tenant.unknown)}")
+    if resident.rootless:
+        tenant.notes.append("rootless: its user can take the hooks away")
+
+
+def _as_rootless(policy: Policy, case: Case) -> Case:
+    """Return the case as hooks would find it that run where we do not: in its user's own user namespace."""
+    facts = Facts(**{**vars(case.facts), "rootless": True})
+    rule, unknown = match(policy, facts)
+    profile = policy.profile_of(rule, case.spec.annotations) if rule else None
+    return Case(**{**vars(case), "facts": facts, "unknown": unknown, "rule": rule, "profile": profile})
+
+
+def _judged_host(tenant: Tenant) -> Judgement:
+    assert tenant.rule is not None
+    assert tenant.profile is not None
+    if tenant.profile.host_ipc == "audit":
+        return Judgement("host-ipc", tenant.rule.mode, NOTHING)
+    violation = Violation("ipc", "host", None, None, "host_ipc")
+    return Judgement("refused", tenant.rule.mode, Plan("refused", (), (violation,)))
+
+
+def _plan(site: Site, policy: Policy, tenant: Tenant, in_force: dict[str, int] | None) -> Plan:
+    if tenant.case is not None:
+        return plan_of(tenant.case, in_force)
+    assert tenant.profile is not None
+    kernel = policy.kernel_values(os.uname().release)
+    return decide(tenant.profile, Request({}, {}), kernel, site.memory(None, policy.ipcmni_extend), in_force)
+
+
+def drift_of(tenant: Tenant, limits: dict[str, int]) -> list[tuple[str, int, int]]:
+    """Return where limits are no longer those that were in force once the container had been created."""
+    before = limits_of(tenant.entry)
+    return [
+        (name, number, limits[name]) for name, number in before.items() if name in limits and limits[name] != number
+    ]
