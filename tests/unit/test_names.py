@@ -16,6 +16,7 @@ from ipcwarden.core.names import (
     docker_names,
     is_docker_namespace,
     nerdctl_places,
+    storage_bundles,
     storage_homes,
     storage_names,
     task_place,
@@ -209,6 +210,33 @@ def test_follows_no_claim_that_is_not_nerdctls(annotations: dict[str, str]) -> N
 def test_knows_the_storage_librarys_bundles(bundle: str, root: str, expected: list[str]) -> None:
     """podman's records lie two levels above the bundle, CRI-O's where the root file system is."""
     assert storage_homes("c", bundle, root) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in recorded.NAMES if name.startswith("podman")])
+def test_finds_podmans_bundle(name: str) -> None:
+    """Before podman has written config.json anywhere, what it says tells where that will be."""
+    document = recorded.load(name)
+    spec = parse_spec(json.dumps(document.config).encode())
+    expected = [(document.container, document.bundle)]
+    assert storage_bundles(spec.root_path, spec.cgroups_path, spec.hostname_source) == expected
+    assert storage_bundles(spec.root_path, "", spec.hostname_source) == expected
+    assert storage_bundles(spec.root_path, spec.cgroups_path, "") == expected
+
+
+@pytest.mark.parametrize(
+    ("root", "cgroup", "hostname", "expected"),
+    [
+        ("/s/vfs/dir/l", f"machine.slice:libpod:{ID}", "", [ID]),
+        ("/s/vfs/dir/l", f"/x/libpod-{ID}.scope", "", [ID]),
+        ("/s/vfs/dir/l", f"/x/libpod-{ID}", f"/r/vfs-containers/{'b' * 64}/userdata/hostname", [ID, "b" * 64]),
+        ("/s/vfs/dir/l", "/x/libpod-c", "/r/vfs-containers/c/userdata/hostname", []),
+        ("/s/vfs/dir/l", f"/x/{ID}", "/etc/hostname", []),
+        ("rootfs", f"machine.slice:libpod:{ID}", "", []),
+    ],
+)
+def test_guesses_no_bundle(root: str, cgroup: str, hostname: str, expected: list[str]) -> None:
+    """Only what has a whole id of podman's in it says which container it is."""
+    assert [container for container, _ in storage_bundles(root, cgroup, hostname)] == expected
 
 
 @pytest.mark.parametrize(
