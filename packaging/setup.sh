@@ -85,12 +85,23 @@ unpack() {
 
 unpack_engines() {
     have logrotate || have "$PWD/build/engines/usr/sbin/logrotate" || unpack logrotate
-    have podman || have "$PWD/build/engines/usr/bin/podman" || unpack podman
+    unpack_podman
     { have containerd && have ctr; } || have "$PWD/build/engines/usr/bin/containerd" || unpack containerd
     unpack_docker
     # In a container's root there is no library for a busybox that needs one.
     { have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; } ||
         have "$PWD/build/engines/bin/busybox" || have "$PWD/build/engines/usr/bin/busybox" || unpack busybox-static
+}
+
+# podman 4 does without netavark, 5 does not even start without it.
+unpack_podman() {
+    have podman && return
+    have "$PWD/build/engines/usr/bin/podman" || unpack podman
+    have "$PWD/build/engines/usr/lib/podman/netavark" && return
+    case $(build/engines/usr/bin/podman --version) in
+    *' '[1-4].*) ;;
+    *) unpack netavark ;;
+    esac
 }
 
 # The daemon and its client. Where the client's package is one of its own (from Debian 13 on), docker.io is without it.

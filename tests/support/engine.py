@@ -217,10 +217,11 @@ class PodmanEngine(Engine):
         warden.install_podman(self._hooks_dir)
 
     def run(self, *args: str, **options: Unpack[Options]) -> Ended:
-        """Call `podman run --rm`."""
-        cidfile = self._scratch / fresh("cid")
-        result = self.podman.run(args, "--rm", "--cidfile", cidfile, hooks_dir=self._hooks_dir, **options)
-        name = text(cidfile) if cidfile.exists() else ""
+        """Do what `podman run --rm` does, in two calls: podman 5 deletes its --cidfile with the container."""
+        result = self.podman.create(args, "--rm", hooks_dir=self._hooks_dir, **options)
+        name = result.stdout.strip()
+        if name:
+            result = self.podman.start(name, "--attach", hooks_dir=self._hooks_dir)
         return Ended(result.command, result.code, result.stdout, result.stderr, name, None)
 
     def start(self, *args: str, **options: Unpack[Options]) -> PodmanContainer:

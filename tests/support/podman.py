@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from support.bundle import FIRST_ID
+from support.bundle import FIRST_ID, UNPACKED
 from support.daemon import program
 from support.image import IMAGE, INFRA, INFRA_COMMAND, write_archive
 from support.shell import run
@@ -32,6 +32,7 @@ netns = "none"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+helper_binaries_dir = ["{unpacked}/usr/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"]
 runtime = "{runtime}"
 
 [network]
@@ -60,11 +61,12 @@ class Podman:
         self._cgroup = [] if rootless else [f"--cgroup-parent={cgroup}"]
         self._program = program("podman")
         self._env = self.user.env.copy() if self.user else {**os.environ, "HOME": str(home)}
+        self._env["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"  # of podman 5, in every call's standard error
         for variable, name, template in (
             ("CONTAINERS_CONF", "containers.conf", _CONTAINERS_CONF),
             ("CONTAINERS_STORAGE_CONF", "storage.conf", _STORAGE_CONF),
         ):
-            (home / name).write_text(template.format(home=home, runtime=runtime), encoding="utf-8")
+            (home / name).write_text(template.format(home=home, runtime=runtime, unpacked=UNPACKED), encoding="utf-8")
             self._env[variable] = str(home / name)
 
         for name, command in ((IMAGE, ()), (INFRA, INFRA_COMMAND)):
@@ -80,7 +82,7 @@ class Podman:
 
     def script(self, hooks_dir: Path) -> str:
         """Return a shell script that calls this podman with hooks from a directory, for people to see it called."""
-        names = ("HOME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
+        names = ("HOME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "PODMAN_IGNORE_CGROUPSV1_WARNING")
         env = " ".join(f"{name}={self._env[name]}" for name in names)
         cgroup = f'case $1 in run) shift; set -- run {" ".join(self._cgroup)} "$@";; esac'
         return f'#!/bin/sh\n{cgroup}\nexec env {env} {self._program} --hooks-dir {hooks_dir} "$@"\n'
@@ -97,9 +99,9 @@ class Podman:
         """Create a container of the payload image.  No hook runs."""
         return self._make("create", args, more, hooks_dir, options)
 
-    def start(self, name: str, *, hooks_dir: Path | None = None) -> Result:
+    def start(self, name: str, *flags: str, hooks_dir: Path | None = None) -> Result:
         """Start a created or stopped container: hooks are looked up now."""
-        return self("start", name, hooks_dir=hooks_dir)
+        return self("start", *flags, name, hooks_dir=hooks_dir)
 
     def stop(self, name: str) -> Result:
         """Kill a container; its poststop hooks have run when this returns."""

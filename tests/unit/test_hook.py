@@ -236,9 +236,9 @@ def test_refuses_an_unusable_state(host: Host, stage: str, stdin: str) -> None:
 
 @pytest.mark.parametrize("redirection", ["<&-", "0>/dev/null"])
 def test_refuses_a_state_that_cannot_be_read(host: Host, redirection: str) -> None:
-    """No standard input, or one that is only there to be written, is no state."""
+    """No standard input, or one that is only there to be written, is no state; nor is what Python 3.14 opens there."""
     done = run("/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *host.command, "--root", host.root, "poststop")
-    assert (done.code, "cannot read the state on stdin: " in done.stderr) == (65, True)
+    assert (done.code, "cannot read the state on stdin" in done.stderr) == (65, True)
 
 
 @pytest.mark.parametrize(("mode", "code"), [("enforcing", 65), ("permissive", 0)])
