@@ -49,13 +49,14 @@ class Places:
     """Where what hooks read and write lies: for root below one root directory, for an ordinary user's own engine not.
 
     The first of `policies` that has a policy in force is the one that binds.  The base of `run` or `logs` is empty
-    where the user has no directory for it.
+    where the user has no directory for it.  `owners` are the uids that may own what the host says, as in `Place`.
     """
 
     policies: tuple[Place, ...]
     run: Place
     logs: Place
     rootless: bool = False
+    owners: tuple[int, ...] = ()
 
     @property
     def entries(self) -> Place:

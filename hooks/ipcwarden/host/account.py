@@ -52,7 +52,7 @@ def user_places(root: str, owner: int, uid: int, known: dict[bytes, bytes]) -> P
     home, state = _directory(known, b"HOME"), _directory(known, b"XDG_STATE_HOME")
     own = Place(state, "ipcwarden") if state else Place(home, ".local/state/ipcwarden")
     policies = (Place(root, STATE, owners), *((own,) if own.base else ()))
-    return Places(policies=policies, run=Place(runtime, "ipcwarden"), logs=own, rootless=True)
+    return Places(policies, run=Place(runtime, "ipcwarden"), logs=own, rootless=True, owners=owners)
 
 
 def _directory(environment: dict[bytes, bytes], name: bytes) -> str:

@@ -12,8 +12,10 @@ from ipcwarden.layout import SOURCES, SWITCH, beneath
 _MAX_SWITCH_BYTES = 65536
 
 
-def read_switch(root: str) -> Switch | None:
+def read_switch(root: str, owners: tuple[int, ...] = ()) -> Switch | None:
     """Return the kill switch, None where there is none; with a `fault` where others than root may have set it.
+
+    `owners` are the uids that the host's own files may belong to, as `files.open_directory` takes them.
 
     Raises nothing: whether containers are governed hangs on no more than that.
     """
@@ -24,7 +26,7 @@ def read_switch(root: str) -> Switch | None:
     except OSError as error:
         return Switch(fault=why(error))
     try:
-        directory = open_directory(root, SOURCES, error=PolicyError)
+        directory = open_directory(root, SOURCES, error=PolicyError, owners=owners)
         try:
             fd = open_regular(SWITCH, posix.O_RDONLY, directory)
         finally:
@@ -40,7 +42,7 @@ def read_switch(root: str) -> Switch | None:
     try:
         status = posix.fstat(fd)
         # A touch under a umask that lets the group write must do: group 0 is root's own.
-        fault = unsafe(status, group_too=status.st_gid != 0)
+        fault = unsafe(status, status.st_gid != 0, owners)
         return Switch(fault=fault) if fault else parse_switch(read_all(fd, _MAX_SWITCH_BYTES))
     except (OSError, ValueError):
         return Switch()  # too large to be ours: it is there all the same
