@@ -24,6 +24,7 @@ from ipcwarden.core.names import (
 )
 from ipcwarden.core.spec import parse_spec
 from support import recorded
+from support.documents import table
 
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
@@ -40,6 +41,19 @@ def test_reads_every_recorded_config(name: str) -> None:
     assert spec.annotations == document.config.get("annotations", {})
     assert (spec.root_path, spec.ipc) == (document.config["root"]["path"], "shared" if spec.ipc_path else "private")
     assert document.state["bundle"] == document.bundle
+
+
+@pytest.mark.parametrize("name", recorded.NAMES)
+def test_says_what_was_recorded(name: str) -> None:
+    """The document about engines tells recorded versions from those that were only read."""
+    how = "by its source" if name.endswith("-from-source") else "recorded"
+    rows = table("docs/engines.md", "What this rests on")
+    assert [row for row in rows if name.startswith(_recording(row)) and row[2].startswith(how)]
+
+
+def _recording(row: list[str]) -> str:
+    engine, version, _ = row
+    return f"{engine.partition(',')[0].lower()}-{version.rpartition(' ')[2]}"
 
 
 @pytest.mark.parametrize(
