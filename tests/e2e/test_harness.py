@@ -259,6 +259,17 @@ def test_pod_outlives_its_containers(cri: Cri) -> None:
     assert namespace.counts(pod.start("leave", "--wait").namespace) == {"shm": 1, "sem": 2, "msg": 1, "mqueue": 1}
 
 
+def test_removed_pod_has_no_process(cri: Cri) -> None:
+    """The sandbox of a pod and its containers are gone once it is removed, and again is no error."""
+    pod = cri.pod()
+    container = pod.start("leave", "--wait")
+    pids = [pod.pid, container.pid]
+    pod.remove()
+    pod.remove()
+    container.remove()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def test_pod_in_the_host_s_namespace(cri: Cri) -> None:
     """A pod with hostIPC has no IPC namespace of its own, and neither have its containers."""
     pod = cri.pod(ipc="host")

@@ -143,6 +143,7 @@ class Pod:
         self._config = config
         self._modes = modes
         self._logs = logs
+        self._removed = False
 
     @property
     def info(self) -> dict[str, Any]:
@@ -202,9 +203,11 @@ class Pod:
         self.cri.call("StopPodSandbox", (1, self.id))
 
     def remove(self) -> None:
-        """Stop and remove all of the pod; what is gone already is no error."""
-        self.stop()
-        self.cri.call("RemovePodSandbox", (1, self.id))
+        """Stop and remove all of the pod, which may be done twice."""
+        if not self._removed:
+            self.stop()
+            self.cri.call("RemovePodSandbox", (1, self.id))
+            self._removed = True
 
 
 class CriContainer(Running):
@@ -248,7 +251,7 @@ class CriContainer(Running):
         self._cri.call("StopContainer", (1, self.id))
 
     def remove(self) -> None:
-        """Kill it if it lives, and delete it; what is gone already is no error."""
+        """Kill it if it lives, and delete it, which may be done twice."""
         self._cri.call("RemoveContainer", (1, self.id))
 
     def _status(self) -> dict[int, list[Any]]:
