@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from support.cri import Cri
     from support.engine import Engine, Running
     from support.podman import Podman
     from support.warden import Warden
@@ -111,3 +112,47 @@ def test_a_rootless_container_is_called_so(podman: Callable[[str], Podman], ward
     assert (tenant["rootless"], tenant["facts"]["rootless"]) == (True, True)
     assert any("rootless" in note for note in tenant["notes"])
     engine.remove("theirs").check()
+
+
+def test_all_of_a_pod_live_in_one_namespace(cri: Cri, warden: Warden, scratch: Path) -> None:
+    """The sandbox owns it and asks for limits; who joins is judged by what it would get."""
+    file = scratch / "pods.yaml"
+    file.write_text(POLICY.replace("everything,", 'everything, when: {engine: containerd, namespace: "team-*"},'))
+    pod = cri.pod(namespace="team-a", sysctl={"kernel.shmmax": "68719476736"})
+    containers = [pod.start("leave", "--shm=2", "--wait") for _ in range(2)]
+    for each in containers:
+        each.wait_for("made")
+    found = scan(warden, "--policy", file, code=1)
+    [room] = [room for room in found["namespaces"] if room["inode"] == pod.namespace.stat().st_ino]
+    said = {tenant["container"]["id"]: tenant for tenant in room["containers"]}
+    assert said.keys() == {pod.id, *(each.id for each in containers)}
+    assert {tenant["container"]["namespace"] for tenant in said.values()} == {"team-a"}
+    assert {tenant["container"]["pod"] for tenant in said.values()} == {pod.name}
+    assert (said[pod.id]["verdict"], said[containers[0].id]["verdict"]) == ("refused", "fits")
+    assert said[pod.id]["excess"] == [{"name": "kernel.shmmni", "used": "4", "wanted": "2"}]
+
+
+@pytest.mark.parametrize("engine", ["podman-runc", "docker"], indirect=True)
+def test_a_container_in_the_hosts_namespace_is_the_hosts_guest(engine: Engine, warden: Warden, candidate: Path) -> None:
+    """It is left alone there, and called by its name."""
+    container = engine.start("sleep", "1000", ipc="host")
+    found = scan(warden, "--policy", candidate)
+    assert of(found, container)["verdict"] == "host-ipc"
+    assert found["namespaces"][0]["host"]
+    assert container.pid in [each["pid"] for each in found["namespaces"][0]["containers"]]
+    container.remove()
+
+
+@pytest.mark.parametrize("engine", ["podman-runc"], indirect=True)
+def test_a_joiners_wishes_are_compared_with_the_owners_limits(engine: Engine, warden: Warden, candidate: Path) -> None:
+    """Two containers, one namespace: the one that made it is judged first."""
+    owner = engine.start("leave", "--wait")
+    joiner = engine.start("leave", "--wait", ipc=owner.ipc)
+    for each in (owner, joiner):
+        each.wait_for("made")
+    found = scan(warden, "--policy", candidate)
+    assert {of(found, each)["verdict"] for each in (owner, joiner)} == {"fits"}
+    assert {each["why"] for each in of(found, joiner)["sysctls"]} == {"in_force"}
+    assert max(len(room["containers"]) for room in found["namespaces"]) == 2
+    for each in (joiner, owner):
+        each.remove()
