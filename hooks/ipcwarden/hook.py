@@ -10,6 +10,7 @@ import posix
 import time
 
 from ipcwarden import privileges
+from ipcwarden.core.amendment import NATIVE
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.record import container_of
@@ -18,7 +19,7 @@ from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateE
 from ipcwarden.files import read_all
 from ipcwarden.host.procfs import is_rootless
 from ipcwarden.stages.company import protect_anyway
-from ipcwarden.stages.create import create
+from ipcwarden.stages.create import create, skip
 from ipcwarden.stages.poststart import poststart
 from ipcwarden.stages.site import Site, complain
 from ipcwarden.stages.teardown import poststop
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from ipcwarden.core.state import ContainerState
 
-USAGE = "hook [--root DIR] [--on-error refuse|allow] prestart|createRuntime|poststart|poststop"
+USAGE = "hook [--root DIR] [--on-error refuse|allow] [--native] prestart|createRuntime|poststart|poststop"
 
 
 @value
@@ -60,24 +61,27 @@ class Options:
     stage: str
     root: str
     allow: bool
+    native: bool = False  # a native door has written config.json before
 
 
 def parse_arguments(arguments: Sequence[str]) -> Options:
     """Read the arguments.  Raises `UsageError`."""
-    root, on_error, words = "/", "refuse", list(arguments)
-    while len(words) > 1 and words[0] in ("--root", "--on-error"):
-        if words[0] == "--root":
-            root = words[1]
+    root, on_error, native, words = "/", "refuse", False, list(arguments)
+    while len(words) > 1 and words[0] in ("--root", "--on-error", NATIVE):
+        word = words.pop(0)
+        if word == "--root":
+            root = words.pop(0)
+        elif word == "--on-error":
+            on_error = words.pop(0)
         else:
-            on_error = words[1]
-        del words[:2]
+            native = True
     if len(words) != 1 or words[0] not in STAGES or on_error not in ("refuse", "allow") or not root.startswith("/"):
         got = " ".join(arguments)
         hint = f"usage: {USAGE}"
         if words and words[-1] in ("createContainer", "startContainer"):
             hint = "this stage runs where /proc/1 may be the host's: register createRuntime instead"
         raise UsageError(f"cannot make sense of the arguments '{got}'", hint)
-    return Options(words[0], root, on_error == "allow")
+    return Options(words[0], root, on_error == "allow", native)
 
 
 def _overrun(_signal_number: int, _frame: object) -> None:
@@ -100,6 +104,9 @@ def _run(site: Site, options: Options) -> None:
         state = _read_state(site)
         site.come_in(privileges.POSTSTOP)
         poststop(site, state)
+    elif site.is_disabled():
+        if options.stage != "poststart":
+            skip(site, _read_state(site))
     elif options.stage == "poststart":
         state = _read_state_in_mode(site)
         site.come_in(privileges.POSTSTART)
@@ -112,7 +119,7 @@ def _run(site: Site, options: Options) -> None:
             site.come_in(privileges.CREATE)
             protect_anyway(site, state)
             raise
-        create(site, policy, _read_created(site))
+        create(site, policy, _read_created(site), options.native)
 
 
 def _read_created(site: Site) -> ContainerState:
@@ -184,7 +191,8 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
         return error.exit_code
     if error.of_host:
         return 0 if options.allow else error.exit_code
-    return 0 if site is not None and site.subject["mode"] == "permissive" else error.exit_code
+    lenient = site is not None and (site.subject["mode"] == "permissive" or site.disabled)
+    return 0 if lenient else error.exit_code
 
 
 def _record(site: Site, error: WardenError) -> None:

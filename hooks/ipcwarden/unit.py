@@ -11,42 +11,99 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-NAME = "_ipcwarden_hook"
+from ipcwarden.layout import PROGRAMS, beneath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+
+NAMES = {"hook": "_ipcwarden_hook", "wrapper": "_ipcwarden_wrapper"}  # the units, by door
+NAME = NAMES["hook"]
 _PACKAGE = "ipcwarden"
-_HEAD = f'"""ipcwarden\'s hook, built by {_PACKAGE}.unit from its modules: do not edit."""\n'
-STUB = f'''"""Starts ipcwarden's hook: the unit beside this file, whose bytecode is cached, unlike a script's own."""
+_DOORS = {"hook": ("main",), "wrapper": ("Door", "wrap", "filter_config")}  # what the stubs call
+_HEAD = f'"""ipcwarden\'s {{}}, built by {_PACKAGE}.unit from its modules: do not edit."""\n'
+STUB = f'''"""Starts ipcwarden's hook: a unit beside this file, whose bytecode is cached, unlike a script's own."""
 import posix
 import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])
-from {NAME} import main
+if sys.argv[-1] == "precreate":
+    from {NAMES["wrapper"]} import filter_config as main
+else:
+    from {NAME} import main
 
 posix._exit(main(sys.argv[1:]))  # the interpreter's own way out would take a millisecond
 '''
+
+_WRAPPER_STUB = """#!{interpreter} -IS
+\"\"\"Starts {runtime} under ipcwarden's policy: what `create` and `run` are given is edited first.
+
+Written by ipcwarden install; to change what stands here, call it again.
+\"\"\"
+import posix
+import sys
+
+RUNTIME = {runtime!r}
+arguments = sys.argv[1:]
+if "create" in arguments or "run" in arguments:
+    sys.path.insert(0, {directory!r})
+    from {unit} import Door, wrap
+
+    wrap(Door(RUNTIME, {root!r}, {on_error!r}, {entries!r}), arguments)
+
+# Every other verb, at once: as if nobody had stood before it (see ipcwarden.wrapper.become).
+import _signal
+
+for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+    _signal.signal(number, _signal.SIG_DFL)
+with open("/proc/self/environ", "rb") as file:
+    given = [pair.partition(b"=") for pair in file.read().split(b"\\0") if b"=" in pair]
+try:
+    posix.execve(RUNTIME, [RUNTIME, *arguments], {{name: text for name, _, text in given}})
+except OSError as error:
+    posix.write(2, f"ipcwarden: cannot start the runtime '{{RUNTIME}}': {{error.strerror}}\\n".encode())
+    posix._exit(127)
+"""
+
+
+def wrapper_stub(
+    interpreter: str, runtime: str, root: str, on_error: str, entries: dict[str, dict[str, Document]]
+) -> str:
+    """Return the program that engines start instead of `runtime`; `entries` are our hooks by stage."""
+    return _WRAPPER_STUB.format(
+        interpreter=interpreter,
+        runtime=runtime,
+        directory=beneath(root, PROGRAMS),
+        unit=NAMES["wrapper"],
+        root=root,
+        on_error=on_error,
+        entries=entries,
+    )
 
 
 class BuildError(Exception):
     """The modules do not fit into one."""
 
 
-def build() -> str:
-    """Return the unit's source.  Raises `BuildError`."""
+def build(door: str = "hook") -> str:
+    """Return the source of a door's unit.  Raises `BuildError`."""
     imports: dict[str, None] = {}
     owners: dict[str, str] = {}
     body: list[ast.stmt] = []
-    for name, tree in _in_order("ipcwarden.hook").items():
+    for name, tree in _in_order(f"{_PACKAGE}.{door}").items():
         kept = [each for node in tree.body for each in _kept(node, imports)]
         for owned in {owned for node in kept for owned in _bound(node)}:
             if owners.setdefault(owned, name) != name:
                 raise BuildError(f"'{owned}' is defined by both {owners[owned]} and {name}")
         body += kept
-    return "\n".join([_HEAD, *imports, ast.unparse(ast.Module(_reached(body, "main"), [])), ""])
+    return "\n".join([_HEAD.format(door), *imports, ast.unparse(ast.Module(_reached(body, _DOORS[door]), [])), ""])
 
 
 def write(directory: Path) -> None:
-    """Write hook.py and the unit into a directory."""
+    """Write hook.py and the units into a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{NAME}.py").write_text(build())
+    for door, name in NAMES.items():
+        (directory / f"{name}.py").write_text(build(door))
     (directory / "hook.py").write_text(STUB)
 
 
@@ -113,10 +170,10 @@ def _bound(node: ast.stmt) -> list[str]:
     return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
 
 
-def _reached(body: list[ast.stmt], door: str) -> list[ast.stmt]:
-    """Return what is needed to run `door`, in its order: the rest of each module is for others."""
+def _reached(body: list[ast.stmt], doors: tuple[str, ...]) -> list[ast.stmt]:
+    """Return what is needed to run `doors`, in its order: the rest of each module is for others."""
     uses = {name: _used(node) for node in body for name in _bound(node)}
-    wanted = {name for node in body if not _bound(node) for name in _used(node)} | {door}
+    wanted = {name for node in body if not _bound(node) for name in _used(node)} | set(doors)
     new = wanted
     while new:
         new = {name for each in new for name in uses.get(each, ())} - wanted

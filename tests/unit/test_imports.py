@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOUSE = REPOSITORY / "hooks" / "ipcwarden"
 
 GROUND = {"", "values", "errors", "syscalls", "files", "privileges", "layout"}
-DOORS = {"hook", "cli", "compiler", "registration", "unit"}
+DOORS = {"hook", "wrapper", "cli", "compiler", "registration", "unit"}
 FLOORS = [GROUND, {"core"}, {"host"}, {"stages"}, DOORS]
 
 # Who alone may use what is not ours: rooms or modules, by the library's top name.

@@ -29,10 +29,16 @@ if TYPE_CHECKING:
 HOUSE = REPOSITORY / "hooks" / "ipcwarden"
 
 
+@pytest.fixture(scope="module", params=list(unit.NAMES))
+def door(request: pytest.FixtureRequest) -> str:
+    """Each door in turn."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def source() -> str:
-    """Give the unit's source."""
-    return unit.build()
+def source(door: str) -> str:
+    """Give the source of a door's unit."""
+    return unit.build(door)
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +97,16 @@ def imported_names(source: str) -> set[str]:
     return {alias.asname or alias.name for node in nodes for alias in node.names}
 
 
-def test_is_the_same_every_time(source: str) -> None:
+def test_is_the_same_every_time(door: str, source: str) -> None:
     """Building twice gives the same text, so that installing it again changes nothing."""
-    assert unit.build() == source
+    assert unit.build(door) == source
 
 
-def test_is_what_lies_in_the_built_directory(built: Path, source: str) -> None:
-    """What is written is the unit and the stub that starts it."""
-    assert sorted(file.name for file in built.iterdir() if file.is_file()) == [f"{unit.NAME}.py", "hook.py"]
-    assert (built / f"{unit.NAME}.py").read_text() == source
+def test_is_what_lies_in_the_built_directory(built: Path, door: str, source: str) -> None:
+    """What is written are the units and the stub that starts them."""
+    written = [*(f"{name}.py" for name in unit.NAMES.values()), "hook.py"]
+    assert sorted(file.name for file in built.iterdir() if file.is_file()) == written
+    assert (built / f"{unit.NAMES[door]}.py").read_text() == source
 
 
 def test_defines_everything_once(source: str) -> None:

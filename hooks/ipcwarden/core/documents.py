@@ -40,14 +40,28 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012  (the scanner clears it itself)
 
 
-def parse(data: bytes) -> Document:
+def _single(pairs: list[tuple[str, Document]]) -> dict[str, Document]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:at]))
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+class _StrictContext(_Context):
+    """What knows no second key of one name."""
+
+    object_pairs_hook = staticmethod(_single)
+
+
+def parse(data: bytes, context: type[_Context] = _Context) -> Document:
     """Parse one JSON document (RFC 8259).
 
     Raises `ValueError` for anything else: not UTF-8, NaN, a second document, or nested too deeply to be honest.
     """
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
-        document, end = _scan(text)
+        document, end = _scan(text, context)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if end != len(text):
@@ -55,9 +69,14 @@ def parse(data: bytes) -> Document:
     return document
 
 
-def _scan(text: str) -> tuple[Document, int]:
+def parse_strictly(data: bytes) -> Document:
+    """Do so, and raise `ValueError` for a key that stands twice in one object, too: it could not be written again."""
+    return parse(data, _StrictContext)
+
+
+def _scan(text: str, context: type[_Context]) -> tuple[Document, int]:
     try:
-        found: tuple[Document, int] = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]  # any such object
+        found: tuple[Document, int] = _json.make_scanner(context)(text, 0)  # type: ignore[arg-type]  # any such object
     except (StopIteration, SystemError):
         # The scanner's errors live in the json package, which knows the place: without it Python 3.11 says SystemError.
         import json

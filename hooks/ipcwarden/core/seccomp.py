@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RAW_FILTER = "run.oci.seccomp_bpf_data"  # an annotation of crun's: a filter that it loads instead of linux.seccomp
 _NEWIPC = 0x08000000  # CLONE_NEWIPC
-_EPERM, _ENOSYS = 1, 38
+_REFUSED, _UNKNOWN_CALL = 1, 38
 _MASKED, _EQUAL = "SCMP_CMP_MASKED_EQ", "SCMP_CMP_EQ"
 _WITH_FLAGS = ("clone", "unshare")
 _NARROWED = (*_WITH_FLAGS, "clone3")
@@ -57,8 +57,8 @@ def narrowed(seccomp: Document, machine: str, annotations: dict[str, str] | None
         for rule in _objects_in(plain, "syscalls", ""):
             rules += _held(_members(rule, "syscalls."), machine)
     for name in _WITH_FLAGS:
-        rules.append(_refusal(name, _EPERM, [_masked(_position(name, machine), _NEWIPC, _NEWIPC)]))
-    rules.append(_refusal("clone3", _ENOSYS, []))
+        rules.append(_refusal(name, _REFUSED, [_masked(_position(name, machine), _NEWIPC, _NEWIPC)]))
+    rules.append(_refusal("clone3", _UNKNOWN_CALL, []))
     filtered["syscalls"] = rules
     return filtered
 

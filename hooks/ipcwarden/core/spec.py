@@ -69,10 +69,15 @@ def parse_spec(data: bytes) -> Spec:
         raise StateError(f"cannot read config.json as JSON: {error}") from error
     if not isinstance(document, dict):
         raise StateError("cannot use config.json: it is not an object")
-    request = _request_of(document)
+    return spec_of(document)
+
+
+def spec_of(document: dict[str, Document]) -> Spec:
+    """Return what a config.json asks for.  Raises `StateError` where it cannot be used."""
+    request = request_of(document)
     if any(name == TABLE for name, _ in request.malformed):
         document = {"linux": document.get("linux")}  # refused for that; what else it asks for hardly matters
-    linux = _section(document, "linux")
+    linux = section_of(document, "linux")
     namespaces = _namespaces(linux)
     paths = [path for kind, path in namespaces if kind == "ipc"]
     if len(paths) > 1:
@@ -91,7 +96,7 @@ def parse_spec(data: bytes) -> Spec:
         msgqueue=_msgqueue_of(document),
         hostname_source=next((mount.source for mount in mounts if mount.destination == "/etc/hostname"), ""),
         cgroups_path=_text(linux, "cgroupsPath", "linux."),
-        root_path=_text(_section(document, "root"), "path", "root."),
+        root_path=_text(section_of(document, "root"), "path", "root."),
     )
 
 
@@ -104,7 +109,8 @@ def _member(section: dict[str, Document], name: str, place: str) -> Document:
     return section.get(name)
 
 
-def _section(section: dict[str, Document], name: str, place: str = "") -> dict[str, Document]:
+def section_of(section: dict[str, Document], name: str, place: str = "") -> dict[str, Document]:
+    """Return the object that a member is, empty where there is none.  Raises `StateError`."""
     found = _member(section, name, place)
     if found is None:
         return {}
@@ -120,7 +126,8 @@ def _text(section: dict[str, Document], name: str, place: str) -> str:
     return found or ""
 
 
-def _list(section: dict[str, Document], name: str, place: str = "") -> list[Document]:
+def list_of(section: dict[str, Document], name: str, place: str = "") -> list[Document]:
+    """Return the list that a member is, empty where there is none.  Raises `StateError`."""
     found = _member(section, name, place)
     if not isinstance(found, list | None):
         raise StateError(f"cannot use config.json: its '{place}{name}' is not a list")
@@ -128,7 +135,7 @@ def _list(section: dict[str, Document], name: str, place: str = "") -> list[Docu
 
 
 def _objects(section: dict[str, Document], name: str, place: str = "") -> list[dict[str, Document]]:
-    found = _list(section, name, place)
+    found = list_of(section, name, place)
     objects = [each for each in found if isinstance(each, dict)]
     if len(objects) != len(found):
         raise StateError(f"cannot use config.json: its '{place}{name}' is not a list of objects")
@@ -150,7 +157,7 @@ def _mounts(document: dict[str, Document]) -> list[Mount]:
             _plain(_text(each, "destination", "mounts.")),
             _text(each, "type", "mounts."),
             _plain(_text(each, "source", "mounts.")),
-            tuple(str(option) for option in _list(each, "options", "mounts.")),
+            tuple(str(option) for option in list_of(each, "options", "mounts.")),
         )
         for each in _objects(document, "mounts")
     ]
@@ -170,7 +177,7 @@ def _can_write_proc_sys(linux: dict[str, Document], mounts: list[Mount]) -> bool
     shielded = {
         _plain(path)
         for name in ("readonlyPaths", "maskedPaths")
-        for path in _list(linux, name, "linux.")
+        for path in list_of(linux, name, "linux.")
         if isinstance(path, str)
     }
     return any(
@@ -189,7 +196,7 @@ def _reaches_proc_sys(mount: Mount) -> bool:
 
 
 def _annotations(document: dict[str, Document]) -> dict[str, str]:
-    found = _section(document, "annotations")
+    found = section_of(document, "annotations")
     texts = {key: text for key, text in found.items() if isinstance(text, str)}
     if len(texts) != len(found):
         raise StateError("cannot use config.json: its 'annotations' is not an object of texts")
@@ -199,7 +206,7 @@ def _annotations(document: dict[str, Document]) -> dict[str, str]:
 def _msgqueue_of(document: dict[str, Document]) -> tuple[int, int] | None:
     place = "process.rlimits."
     asked = []
-    for each in _objects(_section(document, "process"), "rlimits", "process."):
+    for each in _objects(section_of(document, "process"), "rlimits", "process."):
         if _text(each, "type", place) == MSGQUEUE:
             soft, hard = _member(each, "soft", place), _member(each, "hard", place)
             if not _is_whole(soft) or not _is_whole(hard):
@@ -215,8 +222,8 @@ def _is_whole(number: Document) -> bool:
 
 
 def _memory_of(linux: dict[str, Document]) -> int | None:
-    resources = _section(linux, "resources", "linux.")
-    limit = _member(_section(resources, "memory", "linux.resources."), "limit", "linux.resources.memory.")
+    resources = section_of(linux, "resources", "linux.")
+    limit = _member(section_of(resources, "memory", "linux.resources."), "limit", "linux.resources.memory.")
     if isinstance(limit, bool) or not isinstance(limit, int | None):
         raise StateError("cannot use config.json: its 'linux.resources.memory.limit' is not a whole number")
     return limit if limit is not None and limit > 0 else None  # -1 and 0 are how engines write "unlimited"
@@ -224,7 +231,7 @@ def _memory_of(linux: dict[str, Document]) -> int | None:
 
 def _is_privileged(document: dict[str, Document]) -> bool:
     # There is no flag.  This capability is what --privileged gives, and what it takes to undo every other shield.
-    capabilities = _section(_section(document, "process"), "capabilities", "process.")
+    capabilities = section_of(section_of(document, "process"), "capabilities", "process.")
     bounding = _member(capabilities, "bounding", "process.capabilities.")
     # crun, as C, reads a name up to its first NUL, and in any letter case.
     names = bounding if isinstance(bounding, list) else []
@@ -243,7 +250,8 @@ def _spelled_like(section: Document, name: str) -> list[tuple[str, Document]]:
     return [(key, content) for key, content in _pairs(section) if key.partition("\0")[0].casefold() == name]
 
 
-def _request_of(document: dict[str, Document]) -> Request:
+def request_of(document: dict[str, Document]) -> Request:
+    """Return the governed part of a config.json's `linux.sysctl`, whatever else it says.  Raises `StateError`."""
     tables = [
         (top, key, table)
         for top, linux in _spelled_like(document, "linux")
@@ -259,7 +267,7 @@ def _request_of(document: dict[str, Document]) -> Request:
             malformed[TABLE] = spelling if spelling != TABLE else malformed.get(TABLE, TABLE)
         if not isinstance(table, dict):
             raise StateError("cannot use config.json: its 'linux.sysctl' is not an object")
-        for name, key, content in _governed(table):
+        for name, key, content in governed(table):
             text = content if isinstance(content, str) else repr(content)
             fields = numbers(name, text) if isinstance(content, str) else None
             if fields is None or raw.get(name, text) != text or key not in (name, name.replace(".", "/")):
@@ -272,8 +280,8 @@ def _request_of(document: dict[str, Document]) -> Request:
     return Request(raw, {} if TABLE in malformed else found, tuple(malformed.items()))
 
 
-def _governed(table: dict[str, Document]) -> list[tuple[str, str, Document]]:
-    """Return what a table says of governed sysctls: name, key as it is written, content."""
+def governed(table: dict[str, Document]) -> list[tuple[str, str, Document]]:
+    """Return what a table says of governed sysctls: (name, key as it is written, content) each."""
     found = []
     for key, content in _pairs(table):
         plain = key.partition("\0")[0].replace("/", ".")

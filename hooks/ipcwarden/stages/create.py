@@ -5,10 +5,12 @@ from __future__ import annotations
 import posix
 
 from ipcwarden import privileges
+from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
+from ipcwarden.core.documents import parse
 from ipcwarden.core.plan import Plan, Violation, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
-from ipcwarden.core.spec import Request
+from ipcwarden.core.spec import Request, request_of
 from ipcwarden.core.sysctls import FILES, as_kernel_reads
 from ipcwarden.errors import (
     ApplyError,
@@ -23,8 +25,9 @@ from ipcwarden.host.membership import enter, erase, note
 from ipcwarden.host.namespace import identify, is_hosts, is_taken, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, read_limits, started, write_limits
 from ipcwarden.stages.case import open_case, plan_of
-from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway
+from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway, widen
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
+from ipcwarden.stages.rlimits import limit_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +40,20 @@ if TYPE_CHECKING:
     from ipcwarden.stages.site import Site
 
 
-def create(site: Site, policy: Policy, state: ContainerState) -> None:
-    """Handle one creation stage.  Raises `PolicyViolation` and every other `WardenError`: then nothing is left."""
+def skip(site: Site, state: ContainerState) -> None:
+    """Note that a container starts undecided, because the kill switch is on: whatever else is wrong, it starts."""
+    try:
+        site.come_in(privileges.CREATE)
+    except WardenError:
+        pass
+    site.deliver_refusal(site.record("skipped", reason="disabled"), entry_key(state.id, state.bundle))
+
+
+def create(site: Site, policy: Policy, state: ContainerState, native: bool = False) -> None:
+    """Handle one creation stage; `native` tells that a native door has written config.json.
+
+    Raises `PolicyViolation` and every other `WardenError`: then nothing is left.
+    """
     try:
         _check_stage(state)
         case = _open_in_time(site, policy, state)
@@ -63,7 +78,7 @@ def create(site: Site, policy: Policy, state: ContainerState) -> None:
         if is_hosts(fd, site.hosts):
             _meet_host(site, case, key)
         else:
-            _govern(site, case, key, fd, state)
+            _govern(site, case, key, fd, state, native)
     except BaseException:
         protect_anyway(site, state)
         raise
@@ -126,7 +141,7 @@ def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
     raise violation
 
 
-def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState) -> None:
+def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, native: bool) -> None:
     identity = identify(fd, site.features)
     entry = take(site.entries, key, create=True)
     assert entry is not None
@@ -142,13 +157,16 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState) ->
             company = company_in(site, room, identity, key)
             limits = limits_in_force(site, fd, company)
             plan = _decide(site, case, key, fd, limits)
+            if native:
+                plan = _as_requested(case, limits, plan)
+                site.subject["decision"] = plan.decision
             if entry.document and not _is_the_same(site, entry, identity, state.pid):
                 # An earlier life whose poststop never came, or another root's: it is finished under another key.
                 entry = _set_aside(site, entry, room)
             room.add(key)
             if site.subject["mode"] == "permissive":
                 keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
-            _apply(site, case, entry, fd, identity, state.pid, plan, limits)
+            _apply(site, case, entry, room, fd, identity, state.pid, plan, limits)
         finally:
             if not entry.document:
                 room.remove(key)
@@ -195,6 +213,21 @@ def _decide(site: Site, case: Case, key: str, fd: int, limits: dict[str, int] | 
     return plan
 
 
+def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan:
+    """Return the plan with what was asked for before a native door wrote what was decided.
+
+    It is for the record: nothing is decided by it.  What would come to something else is no honest memory.
+    """
+    try:
+        table = parse(case.spec.annotations.get(REQUESTED, "").encode("utf-8", "replace"))
+        request = request_of({"linux": {"sysctl": table}})
+    except (ValueError, StateError):
+        return plan
+    told, wanted = plan_of(case, limits, request), plan.wanted()
+    agrees = all(wanted.get(name) == number for name, number in told.wanted().items())
+    return told if agrees and told.decision != "refused" else plan
+
+
 def _take_back(case: Case) -> None:
     """Leave nothing of a refused request in force in a namespace that nobody governs: crun writes before any hook."""
     found = read_limits()
@@ -212,6 +245,7 @@ def _apply(
     site: Site,
     case: Case,
     entry: Entry,
+    room: Room,
     fd: int,
     identity: Identity,
     pid: int,
@@ -227,10 +261,15 @@ def _apply(
         join(fd, site.hosts)
         found = read_limits()
         # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
-        now = write_limits(limits or plan.wanted(), found) if enforcing else found
+        now = write_limits({**(limits or {}), **plan.wanted()}, found) if enforcing else found
+        if limits is not None and enforcing:
+            widen(site, room, limits, now)
+        ways = limit_queues(plan.msgqueue, pid, enforcing)
+        if case.spec.proc_sys_writable:
+            ways["writable_proc_sys"] = True
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
-        entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now))
+        entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways)
         record = site.record(
             "applied",
             sysctls=sysctls,
@@ -240,6 +279,7 @@ def _apply(
                 "inode": identity.inode,
                 "shared": limits is not None or case.spec.ipc != "private",
             },
+            **ways,
         )
         site.deliver(record, entry.key, entry)
     except ApplyError as error:

@@ -8,6 +8,7 @@ import time
 from ipcwarden import syscalls
 from ipcwarden.core.policy import MAX_POLICY_BYTES, Memory, Policy, unpack
 from ipcwarden.core.record import RECORD_VERSION, line_of, timestamp
+from ipcwarden.core.switch import is_switched_off
 from ipcwarden.errors import KernelError, PolicyError, RecordError, why
 from ipcwarden.files import open_place, read
 from ipcwarden.host.account import places_at
@@ -15,6 +16,7 @@ from ipcwarden.host.journal import append, tell
 from ipcwarden.host.ledger import take
 from ipcwarden.host.namespace import Features, hosts, open_own, visit, visit_in_child
 from ipcwarden.host.procfs import boot_id, host_memory
+from ipcwarden.host.switch import read_switch
 from ipcwarden.layout import COMPILED
 from ipcwarden.privileges import CAP_SYS_CHROOT, narrow
 
@@ -43,6 +45,7 @@ class Site:
         self.own = open_own()
         self.hosts = hosts(self.own)
         self.privileges = "full"
+        self.disabled = False
         self.subject: dict[str, Document] = {
             "mode": "enforcing",
             "enforced": False,
@@ -142,6 +145,15 @@ class Site:
     def memory(self, limit: int | None, ipcmni_extend: bool) -> Memory:
         """Return what amounts are relative to."""
         return Memory(limit, host_memory(), posix.sysconf("SC_PAGE_SIZE"), ipcmni_extend)
+
+    def is_disabled(self) -> bool:
+        """Tell whether the kill switch is on: containers start undecided."""
+        switch = read_switch(self.root)
+        now = time.time_ns()
+        self.disabled = switch is not None and is_switched_off(
+            switch, timestamp(now, tuple(time.gmtime(now // 1_000_000_000)))
+        )
+        return self.disabled
 
     def has_ledger(self) -> bool:
         """Tell whether any hook has made the ledger's directories since the boot."""
