@@ -48,10 +48,12 @@ class Place:
 class Places:
     """Where what hooks read and write lies: for root below one root directory, for an ordinary user's own engine not.
 
-    The first of `policies` that has a policy in force is the one that binds.  The base of `run` or `logs` is empty
-    where the user has no directory for it.  `owners` are the uids that may own what the host says, as in `Place`.
+    The first of `policies` that has a policy in force is the one that binds, the last is where `compile` puts one.
+    The base of a place is empty where the user has no directory for it.  `owners` are the uids that may own what
+    the host says, as in `Place`.
     """
 
+    sources: Place
     policies: tuple[Place, ...]
     run: Place
     logs: Place
@@ -76,4 +78,4 @@ class Places:
 
 def host_places(root: str) -> Places:
     """Return where things lie for root."""
-    return Places(policies=(Place(root, STATE),), run=Place(root, RUN), logs=Place(root, LOGS))
+    return Places(Place(root, SOURCES), (Place(root, STATE),), run=Place(root, RUN), logs=Place(root, LOGS))

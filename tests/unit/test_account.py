@@ -66,6 +66,12 @@ def test_a_users_places(look: Look, runtime: Path) -> None:
     assert str(places.namespaces) == f"{runtime}/ipcwarden/namespaces"
 
 
+def test_sources_are_the_users_own(look: Look) -> None:
+    """A user's policy is written in XDG_CONFIG_HOME, by default ~/.config."""
+    assert str(look({"HOME": "/h", "XDG_CONFIG_HOME": "/c"}).sources) == "/c/ipcwarden"
+    assert str(look({"HOME": "/h"}).sources) == "/h/.config/ipcwarden"
+
+
 def test_state_is_in_the_home_by_default(look: Look) -> None:
     """Without XDG_STATE_HOME, or with one that is no absolute path, it is ~/.local/state."""
     for environment in ({"HOME": "/h"}, {"HOME": "/h", "XDG_STATE_HOME": "relative"}):

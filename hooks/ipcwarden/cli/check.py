@@ -10,6 +10,7 @@ from ipcwarden import compiler, layout
 from ipcwarden.cli import findings
 from ipcwarden.compiler import activation
 from ipcwarden.errors import PolicyError, printable
+from ipcwarden.host.account import places_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def command(settings: Settings, strict: bool, as_json: bool, files: tuple[str, .
 
 
 def _note(root: str, note: str) -> Document:
-    file = layout.beneath(root, f"{layout.STATE}/{layout.COMPILED}")
+    file = f"{places_at(root).policies[-1]}/{layout.COMPILED}"
     return {"severity": "note", "file": file, "line": 0, "column": 0, "path": "", "message": note, "hint": ""}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ipcwarden import compiler, layout
@@ -11,6 +13,7 @@ from ipcwarden.compiler import activation
 from ipcwarden.compiler.changes import changes
 from ipcwarden.core.documents import serialize
 from ipcwarden.errors import printable
+from ipcwarden.host.account import places_at
 from ipcwarden.host.procfs import login_uid
 from ipcwarden.stages.site import Site
 
@@ -34,7 +37,7 @@ def command(settings: Settings, rollback: bool, as_json: bool) -> int:
     outcomes: list[compiler.Outcome] = []
     if rollback:
         done = activation.roll_back(settings.root)
-        sources = layout.beneath(settings.root, f"{layout.STATE}/{layout.PREVIOUS}")
+        sources = f"{places_at(settings.root).policies[-1]}/{layout.PREVIOUS}"
     else:
         outcome = compiler.load(settings.root)
         outcomes = [outcome]
@@ -49,6 +52,9 @@ def command(settings: Settings, rollback: bool, as_json: bool) -> int:
     if done.changed:
         _record(settings.root, done.old, done.new)
     click.echo(serialize(_document(done, outcomes)) if as_json else _told(done, sources))
+    for place in places_at(settings.root).policies[:-1]:
+        if os.path.lexists(f"{place}/{layout.COMPILED}"):
+            click.echo(f"note: the host has a policy in force, '{place}/{layout.COMPILED}': that one binds", err=True)
     return 0
 
 

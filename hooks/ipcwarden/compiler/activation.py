@@ -7,7 +7,12 @@ import os
 from ipcwarden import files, layout
 from ipcwarden.core.policy import MAX_POLICY_BYTES, Policy, pack, unpack
 from ipcwarden.errors import PolicyError, why
+from ipcwarden.host.account import places_at
 from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.layout import Place
 
 
 @value
@@ -26,7 +31,7 @@ class Activation:
 def in_force(root: str) -> Policy | None:
     """Return the policy in force, or None where none is.  Raises `PolicyError` where it is not to be trusted."""
     try:
-        directory = files.open_directory(root, layout.STATE, error=PolicyError)
+        directory = files.open_place(_place(root), error=PolicyError)
     except FileNotFoundError:
         return None
     try:
@@ -68,7 +73,7 @@ def roll_back(root: str) -> Activation:
     try:
         data = _read(root, directory, layout.PREVIOUS)
         if data is None:
-            place = layout.beneath(root, f"{layout.STATE}/{layout.PREVIOUS}")
+            place = f"{_place(root)}/{layout.PREVIOUS}"
             raise PolicyError(f"there is no previous policy: '{place}' does not exist", "compile the one that you want")
         new = _unpacked(root, layout.PREVIOUS, data)
         before = _usable(root, directory, layout.COMPILED)
@@ -80,11 +85,15 @@ def roll_back(root: str) -> Activation:
     return Activation(before[1] if before else None, new)
 
 
+def _place(root: str) -> Place:
+    return places_at(root).policies[-1]
+
+
 def _state(root: str) -> int:
     try:
-        return files.open_directory(root, layout.STATE, error=PolicyError)
+        return files.open_place(_place(root), error=PolicyError)
     except FileNotFoundError:
-        directory = files.open_directory(root, layout.STATE, create=0o755, error=PolicyError)
+        directory = files.open_place(_place(root), create=0o755, error=PolicyError)
         os.fchmod(directory, 0o755)  # whatever the umask: rootless engines read the host's policy
         return directory
 
@@ -96,7 +105,7 @@ def _read(root: str, directory: int, name: str) -> bytes | None:
         return None
     except (OSError, ValueError) as error:
         reason = why(error) if isinstance(error, OSError) else str(error)
-        place = layout.beneath(root, f"{layout.STATE}/{name}")
+        place = f"{_place(root)}/{name}"
         raise PolicyError(f"cannot use '{place}': {reason}", "remove it and run ipcwarden compile") from error
 
 
@@ -104,7 +113,7 @@ def _unpacked(root: str, name: str, data: bytes) -> Policy:
     try:
         return unpack(data)
     except (ValueError, EOFError, TypeError) as error:
-        place = layout.beneath(root, f"{layout.STATE}/{name}")
+        place = f"{_place(root)}/{name}"
         raise PolicyError(f"cannot use '{place}': {error}", "run ipcwarden compile") from error
 
 
@@ -122,5 +131,5 @@ def _write(root: str, directory: int, name: str, data: bytes) -> None:
         files.write_atomically(directory, name, data, 0o644)
         os.fsync(directory)
     except OSError as error:
-        place = layout.beneath(root, f"{layout.STATE}/{name}")
+        place = f"{_place(root)}/{name}"
         raise PolicyError(f"cannot write '{place}': {why(error)}") from error

@@ -7,6 +7,8 @@ import os
 
 from ipcwarden import files, layout
 from ipcwarden.errors import PolicyError, why
+from ipcwarden.host.account import places_at
+from ipcwarden.layout import Place
 from ipcwarden.values import value
 
 MAX_BYTES = 4 << 20
@@ -32,14 +34,15 @@ def built_in() -> list[Source]:
 
 def site(root: str) -> list[Source]:
     """Return the profiles of packages and of the site.  Raises `PolicyError`."""
-    return _directory(root, layout.SITE_PROFILES, SITE)
+    return _directory(Place(root, layout.SITE_PROFILES), SITE)
 
 
 def installed(root: str) -> list[Source]:
-    """Return the sources below a root, all of which only root can write.  Raises `PolicyError`."""
-    file = layout.beneath(root, f"{layout.SOURCES}/{_POLICY}")
+    """Return the sources of root's, or an ordinary user's own, which nobody else can write.  Raises `PolicyError`."""
+    place = places_at(root).sources
+    file = f"{place}/{_POLICY}"
     try:
-        directory = files.open_directory(root, layout.SOURCES, error=PolicyError)
+        directory = files.open_place(place, error=PolicyError)
         try:
             main = Source(MAIN, file, _read(directory, _POLICY, file))
         finally:
@@ -47,7 +50,7 @@ def installed(root: str) -> list[Source]:
     except FileNotFoundError as error:
         hint = "write one: version, profiles and rules; docs/policy.md has them"
         raise PolicyError(f"there is no policy: '{file}' does not exist", hint) from error
-    return [*built_in(), *site(root), main, *_directory(root, f"{layout.SOURCES}/{_DROP_INS}", DROP_IN)]
+    return [*built_in(), *site(root), main, *_directory(place.below(_DROP_INS), DROP_IN)]
 
 
 def single(path: str) -> Source:
@@ -65,16 +68,16 @@ def single(path: str) -> Source:
     return Source(kind, path, data)
 
 
-def _directory(root: str, path: str, kind: str) -> list[Source]:
+def _directory(place: Place, kind: str) -> list[Source]:
     """Return the files of a directory by the bytes of their names; what is missing holds none."""
     try:
-        directory = files.open_directory(root, path, error=PolicyError)
+        directory = files.open_place(place, error=PolicyError)
     except FileNotFoundError:
         return []
     found: list[Source] = []
     try:
         for name in sorted(os.listdir(directory), key=os.fsencode):
-            file = layout.beneath(root, f"{path}/{name}")
+            file = f"{place}/{name}"
             if name.endswith(".yaml") and not name.startswith("."):
                 found.append(Source(kind, file, _read(directory, name, file)))
             elif name.endswith((".yml", ".YAML", ".YML", ".json")) and not name.startswith("."):

@@ -50,9 +50,11 @@ def user_places(root: str, owner: int, uid: int, known: dict[bytes, bytes]) -> P
     owners = (owner,)
     runtime = next(filter(is_private, (_directory(known, b"XDG_RUNTIME_DIR"), f"/run/user/{uid}")), "")
     home, state = _directory(known, b"HOME"), _directory(known, b"XDG_STATE_HOME")
+    settings = _directory(known, b"XDG_CONFIG_HOME")
+    sources = Place(settings, "ipcwarden") if settings else Place(home, ".config/ipcwarden")
     own = Place(state, "ipcwarden") if state else Place(home, ".local/state/ipcwarden")
     policies = (Place(root, STATE, owners), *((own,) if own.base else ()))
-    return Places(policies, run=Place(runtime, "ipcwarden"), logs=own, rootless=True, owners=owners)
+    return Places(sources, policies, run=Place(runtime, "ipcwarden"), logs=own, rootless=True, owners=owners)
 
 
 def _directory(environment: dict[bytes, bytes], name: bytes) -> str:
