@@ -13,10 +13,10 @@ from ipcwarden.cli.changes import (
     json_option,
 )
 from ipcwarden.registration import interpreter, runtimes
-from ipcwarden.registration.engines import Containerd, Docker
+from ipcwarden.registration.engines import Containerd, Crio, Docker
 from ipcwarden.registration.entry import CREATION_STAGES, Registration
 from ipcwarden.registration.programs import Programs
-from ipcwarden.registration.targets import bundle_changes, podman_changes
+from ipcwarden.registration.targets import bundle_changes, podman_changes, podman_notes
 from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
@@ -101,18 +101,25 @@ def bundle_command(settings: Settings, /, bundle: str, dry_run: bool, as_json: b
 
 @command.command("podman", short_help="Register with podman, for all containers.")
 @hooks_dir_option
+@click.option(
+    "--precreate/--no-precreate",
+    default=False,
+    show_default=True,
+    help="Decide before the runtime reads config.json, too: limits are then in force from the first moment on.",
+)
 @_with_options
 @click.pass_obj
 def podman_command(
-    settings: Settings, /, hooks_dir: str | None, dry_run: bool, as_json: bool, **options: str | None
+    settings: Settings, /, hooks_dir: str | None, precreate: bool, dry_run: bool, as_json: bool, **options: str | None
 ) -> None:
     """Put the hooks into a hooks.d directory, one file a stage.
 
-    podman reads it whenever a container starts.  A directory other than the default one has to be named to podman: in
-    hooks_dir of containers.conf, or with its own --hooks-dir.
+    podman reads it whenever a container starts, and CRI-O reads the default one.  A directory other than the default
+    one has to be named to podman: in hooks_dir of containers.conf, or with its own --hooks-dir.
     """
     programs, registration = _prepare(settings.root, options)
-    _install(programs, podman_changes(settings.root, hooks_dir, registration), dry_run, as_json)
+    changes = podman_changes(settings.root, hooks_dir, registration, precreate)
+    _install(programs, changes, dry_run, as_json, podman_notes(settings.root, hooks_dir, precreate))
 
 
 @command.command("docker", short_help="Register with Docker, for all containers that are created from now on.")
@@ -180,6 +187,31 @@ def containerd_command(
     chosen = engine.runtime(runtime)
     programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
     changes = engine.registering(programs.wrapper(chosen), handler, config_version)
+    _install(programs, changes, dry_run, as_json, engine.notes(handler))
+
+
+@command.command("crio", short_help="Register with CRI-O, for Kubernetes' pods.")
+@_runtime_option
+@_handler_option
+@_with_options
+@click.pass_obj
+def crio_command(
+    settings: Settings,
+    /,
+    runtime: str | None,
+    handler: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: str | None,
+) -> None:
+    """Give CRI-O a runtime `ipcwarden` that is like its default one, and make it the default one.
+
+    That is one file of our own, /etc/crio/crio.conf.d/10-ipcwarden.conf, which CRI-O reads when it is restarted.
+    """
+    engine = Crio(settings.root)
+    chosen = engine.runtime(runtime)
+    programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
+    changes = engine.registering(programs.wrapper(chosen), chosen, handler)
     _install(programs, changes, dry_run, as_json, engine.notes(handler))
 
 

@@ -12,7 +12,7 @@ from ipcwarden.cli.changes import (
     hooks_dir_option,
     json_option,
 )
-from ipcwarden.registration.engines import Containerd, Docker
+from ipcwarden.registration.engines import Containerd, Crio, Docker
 from ipcwarden.registration.targets import bundle_changes, podman_changes
 
 TYPE_CHECKING = False
@@ -93,4 +93,18 @@ def containerd_command(settings: Settings, config: str | None, dry_run: bool, as
     """
     changes = Containerd.of(settings.root, config).unregistering()
     notes = ["tell containerd: systemctl restart containerd"] if changes else []
+    carry_out(changes, dry_run, as_json, _OTHERWISE, notes=notes)
+
+
+@command.command("crio", short_help="Take our runtime away from CRI-O.")
+@dry_run_option
+@json_option
+@click.pass_obj
+def crio_command(settings: Settings, dry_run: bool, as_json: bool) -> None:
+    """Remove /etc/crio/crio.conf.d/10-ipcwarden.conf.
+
+    CRI-O notices when it is restarted.
+    """
+    changes = Crio(settings.root).unregistering()
+    notes = ["tell CRI-O: systemctl restart crio"] if changes else []
     carry_out(changes, dry_run, as_json, _OTHERWISE, notes=notes)

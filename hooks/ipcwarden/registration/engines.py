@@ -11,9 +11,9 @@ import subprocess
 from dataclasses import dataclass
 
 from ipcwarden.layout import beneath
-from ipcwarden.registration import containerd, daemon, runtimes
+from ipcwarden.registration import containerd, crio, daemon, runtimes
 from ipcwarden.registration.entry import ENVIRONMENT, RegistrationError
-from ipcwarden.registration.targets import config_file
+from ipcwarden.registration.targets import config_file, crio_changes, crio_files, judged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ipcwarden.registration.targets import ConfigFile
 
 _DOCKER_RELOADS = "tell dockerd to read it: systemctl reload docker, or SIGHUP"
+_CRIO_RESTARTS = "tell CRI-O to read it: systemctl restart crio, which leaves containers running"
 _CONTAINERD_RESTARTS = "tell containerd to read it: systemctl restart containerd, which leaves containers running"
 
 
@@ -160,6 +161,52 @@ class Containerd:
                         f"cannot register in '{self.file.path}': '{path}', which it imports, has the last word there",
                         f"--config {path} registers there",
                     )
+
+
+@dataclass(frozen=True)
+class Crio:
+    """CRI-O's configuration, below a root."""
+
+    root: str
+
+    def runtime(self, wanted: str | None) -> Runtime:
+        """Return the runtime that a wrapper is to stand before.  Raises `RegistrationError`."""
+        if wanted is not None:
+            return runtimes.check(wanted)
+        default = self._default()
+        if default.path.startswith("/"):
+            return runtimes.check(default.path)
+        if default.name or default.path:
+            return runtimes.find(default.path or default.name)
+        try:
+            return runtimes.find("crun")  # CRI-O's own default since 1.31; runc before
+        except RegistrationError:
+            return runtimes.find("runc")
+
+    def registering(self, wrapper: str, runtime: Runtime, handler: str | None) -> list[Change]:
+        """Return what registers, as a handler of its own or as the default one.  Raises `RegistrationError`."""
+        for path, text in crio_files(self.root):
+            late = os.path.basename(path) > crio.NAME and not path.endswith("/".join(crio.MAIN))
+            if late and judged(path, crio.overrides, text, handler):
+                raise RegistrationError(
+                    f"cannot register with CRI-O: '{path}' is read after '{crio.NAME}' and has the last word",
+                    f"move it to an earlier name than {crio.NAME}",
+                )
+        return crio_changes(self.root, crio.document(wrapper, handler, self._default(), runtime.name))
+
+    def unregistering(self) -> list[Change]:
+        """Return what takes our drop-in away.  Raises `RegistrationError`."""
+        return crio_changes(self.root, None)
+
+    def notes(self, handler: str | None) -> list[str]:
+        """Return what there is to know once it is registered."""
+        if handler is None:
+            return [_CRIO_RESTARTS]
+        return [_CRIO_RESTARTS, f"pods get it by a RuntimeClass with `handler: {handler}`"]
+
+    def _default(self) -> crio.Default:
+        files = crio_files(self.root)
+        return judged(f"{self.root.rstrip('/')}/{'/'.join(crio.MAIN)}", crio.default_of, [text for _, text in files])
 
 
 def _version_of_the_program(path: str) -> int:

@@ -19,11 +19,18 @@ _CREATE, _POSTSTART, _POSTSTOP = (f"10-ipcwarden-{part}.json" for part in ("crea
 # In the order of a container's life.  To be written in the other order and removed in this one: a container that starts
 # in between may then have a poststop without a creation, which is silent, but never a pin without a poststop.
 NAMES = (_CREATE, _POSTSTART, _POSTSTOP)
+# In a directory of its own: see containersconf.
+PRECREATE = "10-ipcwarden-precreate.json"
 
 
 def documents(registration: Registration) -> dict[str, bytes]:
     """Return the files' contents by name."""
     return {name: _document(registration, stage) for name, stage in zip(NAMES, registration.stages, strict=True)}
+
+
+def precreate_document(registration: Registration) -> bytes:
+    """Return the content of the file for podman's own stage, before the runtime reads config.json."""
+    return _document(registration, "precreate")
 
 
 def _document(registration: Registration, stage: str) -> bytes:

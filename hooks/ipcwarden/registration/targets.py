@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 
 from ipcwarden.errors import StateError, why
-from ipcwarden.registration import bundle, hooksd
+from ipcwarden.layout import beneath
+from ipcwarden.registration import bundle, containersconf, crio, hooksd
 from ipcwarden.registration.changes import Change, Directory
 from ipcwarden.registration.entry import RegistrationError
 
@@ -92,22 +93,133 @@ def bundle_changes(path: str, registration: Registration | None) -> list[Change]
     return [Change(directory, _CONFIG, before, after)] if before != after else []
 
 
-def podman_changes(root: str, hooks_dir: str | None, registration: Registration | None) -> list[Change]:
-    """Return how a hooks.d directory changes; without a registration, our files go.  Raises `RegistrationError`."""
+def podman_changes(
+    root: str, hooks_dir: str | None, registration: Registration | None, precreate: bool = False
+) -> list[Change]:
+    """Return how a hooks.d directory changes, and what names podman the one of the precreate hook.
+
+    Without a registration, our files go.  Raises `RegistrationError`.
+    """
     directory = Directory(root, hooksd.DIRECTORY) if hooks_dir is None else Directory(*os.path.split(hooks_dir))
-    present = {name: _read(directory, name) for name in hooksd.NAMES}
-    foreign = [name for name, content in present.items() if content is not None and not hooksd.is_ours(content)]
-    if registration is None:
-        ours = [name for name, content in present.items() if content is not None and name not in foreign]
-        return [Change(directory, name, present[name], None) for name in ours]
-    for name in foreign:
+    documents = {} if registration is None else hooksd.documents(registration)
+    hooks = [_own_file(directory, name, documents.get(name), hooksd.is_ours) for name in hooksd.NAMES]
+    document = hooksd.precreate_document(registration) if registration and precreate else None
+    own = Directory(root, containersconf.PRECREATE)
+    early = _own_file(own, hooksd.PRECREATE, document, hooksd.is_ours)
+    drop_in = _own_file(
+        Directory(root, containersconf.DIRECTORY),
+        containersconf.NAME,
+        _drop_in(root, directory.path).encode() if registration and precreate else None,
+        lambda content: containersconf.is_ours(content.decode("utf-8", "replace")),
+    )
+    # A hook before what names its directory, and a poststop before a creation; to take away, the other way round.
+    first, last = ([drop_in, early], []) if document is None else ([], [early, drop_in])
+    changes = [*first, *(hooks if registration is None else reversed(hooks)), *last]
+    return [change for change in changes if change is not None]
+
+
+def podman_notes(root: str, hooks_dir: str | None, precreate: bool) -> list[str]:
+    """Return what there is to know of podman's own configuration.  Raises `RegistrationError`."""
+    directory = hooks_dir or beneath(root, hooksd.DIRECTORY)
+    dirs = _hooks_dirs(root)
+    if not precreate and directory not in dirs:
+        return [f"podman reads {', '.join(dirs)}, not {directory}: name it in hooks_dir of containers.conf"]
+    if precreate and dirs != [beneath(root, hooksd.DIRECTORY)]:
+        return ["the drop-in repeats the hooks_dir of containers.conf: after a change of that, call install again"]
+    return []
+
+
+def _drop_in(root: str, hooks_dir: str) -> str:
+    """Return the drop-in for podman as it is configured.  Raises `RegistrationError` where it would not be heard."""
+    for path, content in _drop_ins(root, after=True):
+        found = judged(path, containersconf.named, content)
+        if found is not None and not found[1]:
+            raise RegistrationError(
+                f"cannot name podman our directory: '{path}' is read last, and has a hooks_dir of its own",
+                f"move that to an earlier file than {containersconf.NAME}, or install with --no-precreate",
+            )
+    return containersconf.document([*_hooks_dirs(root), hooks_dir, beneath(root, containersconf.PRECREATE)])
+
+
+def _hooks_dirs(root: str) -> list[str]:
+    """Return the directories that podman would read without our drop-in."""
+    dirs = [beneath(root, hooksd.DIRECTORY)]
+    before = [(Directory(root, place), name) for place, name in containersconf.BEFORE]
+    texts = [(f"{place.path}/{name}", _text(place, name)) for place, name in before]
+    for path, content in [*texts, *_drop_ins(root, after=False)]:
+        dirs = judged(path, containersconf.hooks_dirs, content, dirs)
+    return dirs
+
+
+def _drop_ins(root: str, after: bool) -> list[tuple[str, str]]:
+    """Return the drop-ins that podman reads before ours, or after it."""
+    directory = Directory(root, containersconf.DIRECTORY)
+    names = [name for name in _names(directory) if name.endswith(".conf") and name != containersconf.NAME]
+    wanted = [name for name in names if (name > containersconf.NAME) == after]
+    return [(f"{directory.path}/{name}", _text(directory, name)) for name in wanted]
+
+
+def crio_changes(root: str, content: str | None) -> list[Change]:
+    """Return how CRI-O's drop-in of ours changes; without a content it goes.  Raises `RegistrationError`."""
+    after = None if content is None else content.encode()
+    change = _own_file(
+        Directory(root, crio.DIRECTORY),
+        crio.NAME,
+        after,
+        lambda content: bool(judged(crio.NAME, crio.registered, content.decode("utf-8", "replace"))),
+    )
+    return [] if change is None else [change]
+
+
+def crio_files(root: str) -> list[tuple[str, str]]:
+    """Return the configurations of CRI-O's that are not ours, in the order in which it reads them."""
+    directory = Directory(root, crio.DIRECTORY)
+    main = (Directory(root, crio.MAIN[0]), crio.MAIN[1])
+    files = [main, *((directory, name) for name in _names(directory) if name != crio.NAME)]
+    return [(f"{place.path}/{name}", _text(place, name)) for place, name in files]
+
+
+def _own_file(directory: Directory, name: str, after: bytes | None, is_ours: Callable[[bytes], bool]) -> Change | None:
+    """Return what makes a file of our own say something, or not be there; one of others' is left alone."""
+    before = _read(directory, name)
+    if before == after:
+        return None
+    if before is not None and not is_ours(before):
+        if after is None:
+            return None
         raise RegistrationError(
             f"cannot write '{directory.path}/{name}': a file of that name is there, and does not register ipcwarden",
-            "move it away, or name another directory with --hooks-dir",
+            "move it away",
         )
-    documents = hooksd.documents(registration)
-    changes = [Change(directory, name, present[name], documents[name]) for name in reversed(hooksd.NAMES)]
-    return [change for change in changes if change.before != change.after]
+    return Change(directory, name, before, after)
+
+
+def _names(directory: Directory) -> list[str]:
+    try:
+        with directory.opened() as fd:
+            return sorted(os.listdir(fd))
+    except FileNotFoundError:
+        return []
+
+
+def _text(directory: Directory, name: str) -> str:
+    """Read a configuration of others' to learn what it says; one that is not there, or a directory, says nothing."""
+    try:
+        with open(f"{directory.path}/{name}", encoding="utf-8") as file:
+            return file.read()
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        reason = why(error) if isinstance(error, OSError) else error
+        raise RegistrationError(f"cannot read '{directory.path}/{name}': {reason}") from error
+
+
+def judged(path: str, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call a function on what a file of others' says.  Raises `RegistrationError` with what is wrong with that file."""
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        raise RegistrationError(f"cannot make sense of '{path}': {error}") from error
 
 
 def _encoded(text: str | None) -> bytes | None:
