@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SCAN_VERSION = 1
 _STRANGERS = 16  # of a namespace that are named
 _SHORT, _LONG = 12, 64  # characters of an id, as engines show it and as they make it
-_COLUMNS = ("NAMESPACE", "CONTAINER", "ENGINE", "GOVERNED", *(kind.upper() for kind in KINDS), "POLICY")
+_COLUMNS = ("NAMESPACE", "CONTAINER", "ENGINE", "GOVERNED", "IN USE", "POLICY")
 
 
 @click.command("scan")
@@ -141,20 +141,20 @@ def _rows(finding: Finding) -> list[list[str]]:
     """Return a row for each container of a namespace; of one without any, and of the host's, a row for itself."""
     household = finding.household
     first = "host" if household.hosts else str(household.place[1])
-    usage = [_usage(finding.seen, kind) for kind in KINDS]
+    usage = _usage(finding.seen)
     rows = [
-        [first, called(each), each.facts.engine or "-", _governed(each), *usage, _verdict(each)]
+        [first, called(each), each.facts.engine or "-", _governed(each), usage, _verdict(each)]
         for each in finding.tenants
     ]
     rows += [
-        [first, f"in {_short(of.container) or of.pid}: {each.command}", "-", "no", *usage, "nested: out of reach"]
+        [first, f"in {_short(of.container) or of.pid}: {each.command}", "-", "no", usage, "nested: out of reach"]
         for of, each in household.nested
     ]
     if household.hosts:
-        rows.insert(0, [first, f"processes: {household.processes}", "-", "no", *usage, "-"])
+        rows.insert(0, [first, f"processes: {household.processes}", "-", "no", usage, "-"])
     elif not rows:
         one = household.strangers[0]
-        rows.append([first, f"no known container: {one.command}({one.pid})", "-", "no", *usage, "-"])
+        rows.append([first, f"no known container: {one.command}({one.pid})", "-", "no", usage, "-"])
     return rows
 
 
@@ -176,11 +176,13 @@ def _governed(tenant: Tenant) -> str:
     return profile if mode == "enforcing" else f"{profile} ({mode})"
 
 
-def _usage(seen: Row, kind: str) -> str:
-    if not seen:
-        return "-"
-    count = extract.number(seen, "usage", kind, "count")
-    return f"{count} ({table.size(extract.number(seen, 'usage', kind, 'bytes'))})" if count else "0"
+def _usage(seen: Row) -> str:
+    usage = extract.at(seen, "usage")
+    return ", ".join(
+        f"{extract.number(usage, kind, 'count')} {kind} {table.size(extract.number(usage, kind, 'bytes'))}"
+        for kind in KINDS
+        if extract.number(usage, kind, "count")
+    ) or ("nothing" if seen else "-")
 
 
 def _verdict(tenant: Tenant) -> str:
