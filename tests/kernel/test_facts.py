@@ -73,18 +73,30 @@ def names(facts: Facts) -> tuple[object, ...]:
     return facts.engine, facts.name, facts.image, facts.pod, facts.namespace, facts.is_sandbox
 
 
+CRI_CONTAINER = ("containerd", "db", IMAGE, "postgres-0", "prod", False)
+CRI_SANDBOX = ("containerd", None, None, "postgres-0", "prod", True)
 EXPECTED = {
-    "containerd-1.6.20-cri-container": ("containerd", "db", IMAGE, "postgres-0", "prod", False),
-    "containerd-1.6.20-cri-sandbox": ("containerd", None, None, "postgres-0", "prod", True),
+    "containerd-1.6.20-cri-container": CRI_CONTAINER,
+    "containerd-1.6.20-cri-sandbox": CRI_SANDBOX,
     "containerd-1.6.20-ctr": ("containerd", "db", None, None, None, False),
+    "containerd-1.7.24-cri-container": CRI_CONTAINER,
+    "containerd-1.7.24-cri-sandbox": CRI_SANDBOX,
+    "containerd-2.1.9-cri-container": CRI_CONTAINER,
+    "containerd-2.1.9-cri-sandbox": CRI_SANDBOX,
     "cri-o-1.36-container-from-source": ("cri-o", "db", IMAGE, "postgres-0", "prod", False),
     "cri-o-1.36-sandbox-from-source": ("cri-o", None, None, "postgres-0", "prod", True),
     "docker-20.10.24": ("docker", "db", IMAGE, None, None, False),
     "docker-20.10.24-hostname": ("docker", "dc", IMAGE, None, None, False),
+    "docker-26.1.5": ("docker", "db", IMAGE, None, None, False),
+    "docker-28.5.2": ("docker", "db", IMAGE, None, None, False),
     "nerdctl-2.3-from-source": ("nerdctl", "db", None, None, None, False),
     "podman-4.3.1-container": ("podman", "db", IMAGE, None, None, False),
     "podman-4.3.1-pod-infra": ("podman", "79ccb15275cb-infra", IMAGE, None, None, False),
     "podman-4.3.1-pod-member": ("podman", "app", IMAGE, None, None, False),
+    "podman-5.4.2-pod-infra": ("podman", "14d1a79480ff-infra", IMAGE, None, None, False),
+    "podman-5.4.2-removed-at-its-end": ("podman", "volatile", IMAGE, None, None, False),
+    "podman-5.8.6-pod-infra": ("podman", "b9690d3cf29e-infra", IMAGE, None, None, False),
+    "podman-5.8.6-removed-at-its-end": ("podman", "volatile", IMAGE, None, None, False),
 }
 
 
@@ -101,7 +113,7 @@ def test_believes_no_annotation(unpack: Callable[[str], Recorded], name: str, fo
     assert names(known(unpack(name), **forged)) == EXPECTED[name]
 
 
-@pytest.mark.parametrize("name", ["containerd-1.6.20-cri-container", "containerd-1.6.20-cri-sandbox"])
+@pytest.mark.parametrize("name", [name for name in recorded.NAMES if "-cri-" in name])
 def test_believes_no_other_annotation_of_a_pods(unpack: Callable[[str], Recorded], name: str) -> None:
     """The CRI's own annotations stand, and no other engine's are looked at beside them."""
     assert names(known(unpack(name), **CRIO, **NERDCTL)) == EXPECTED[name]
@@ -244,6 +256,8 @@ def parent(lab: Path) -> Iterator[Callable[[int], str]]:
     ("name", "expected"),
     [
         ("containerd-1.6.20-cri-sandbox", 256 << 20),
+        ("containerd-1.7.24-cri-sandbox", 256 << 20),
+        ("containerd-2.1.9-cri-sandbox", 256 << 20),
         ("containerd-1.6.20-cri-container", None),
         ("containerd-1.6.20-ctr", None),
         ("podman-4.3.1-pod-infra", None),
