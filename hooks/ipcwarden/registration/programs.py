@@ -5,14 +5,15 @@ from __future__ import annotations
 import posix
 import stat
 import subprocess
+from functools import cache
 
-from ipcwarden import unit
 from ipcwarden.errors import UsageError, why
 from ipcwarden.files import read, unsafe
 from ipcwarden.layout import PROGRAMS
 from ipcwarden.registration.changes import MAX_BYTES, Change, Directory, unsafe_file
 from ipcwarden.registration.entry import ENVIRONMENT, HOOK_FILE, RegistrationError
 from ipcwarden.registration.runtimes import version
+from ipcwarden.unit import NAMES, STUB, build, wrapper_stub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from ipcwarden.registration.interpreter import Interpreter
     from ipcwarden.registration.runtimes import Runtime
 
-NAMES: dict[str, str] = getattr(unit, "NAMES", {"hook": "_ipcwarden_hook"})  # until the wrapper has a unit of its own
 _CACHE = "__pycache__"
 _COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, optimize=0)"
+_LOAD = "import sys; sys.path.insert(0, sys.argv[1]); __import__(sys.argv[2])"
 _CHECK = "import sys; compile(sys.stdin.buffer.read(), 'the unit', 'exec')"
+
+
+_unit = cache(build)  # half of what an install takes, and the same each time
 
 
 class Programs:
@@ -42,8 +46,9 @@ class Programs:
         self._runtimes = {runtime.wrapper: runtime for runtime in runtimes}
         self._directory = Directory(root, PROGRAMS)
         self._cache = Directory(root, f"{PROGRAMS}/{_CACHE}")
-        doors = ("hook", "wrapper") if runtimes else ("hook",)
-        self._units = {f"{NAMES[door]}.py": _source(door) for door in doors}
+        # Wrappers that are there already load their unit, whichever engine is registered now: it must not grow old.
+        doors = ("hook", "wrapper") if runtimes or self._is_there(f"{NAMES['wrapper']}.py") else ("hook",)
+        self._units = {f"{NAMES[door]}.py": _unit(door) for door in doors}
         self._check_owners(root)
         # A stub after its unit, because it is what registrations point to.  What is the same already, a package's, is
         # left alone.
@@ -51,13 +56,13 @@ class Programs:
         if registration is not None:
             entries = {stage: registration.entry(stage) for stage in registration.stages}
             wrappers = {
-                runtime.wrapper: _stub(
+                runtime.wrapper: wrapper_stub(
                     interpreter.path, runtime.path, registration.root, registration.on_error, entries
                 )
                 for runtime in runtimes
             }
         self._unit_changes = self._changes(self._units, None)
-        self._stub_changes = [*self._changes({HOOK_FILE: unit.STUB}, None), *self._changes(wrappers, 0o755)]
+        self._stub_changes = [*self._changes({HOOK_FILE: STUB}, None), *self._changes(wrappers, 0o755)]
         changed = {change.name for change in self._unit_changes}
         self._stale = [name for name in self._units if name in changed or not self._is_compiled(name)]
 
@@ -84,11 +89,13 @@ class Programs:
             change.make()
         for name in self._stale:
             self._compile(name)
+        for name in self._units:  # a module that this Python lacks shows now, not in a container's start
+            self._python("-c", _LOAD, self._directory.path, name.removesuffix(".py"))
         for change in self._stub_changes:
             if change.name in self._runtimes:
                 self._try(change)
             change.make()
-        # Without arguments the hook does nothing but say so; a module that this Python lacks shows now, not in a start.
+        # Without arguments the hook does nothing but say so.
         self._python(f"{self._directory.path}/{HOOK_FILE}", expected=UsageError.exit_code)
 
     def _try(self, change: Change) -> None:
@@ -108,6 +115,14 @@ class Programs:
             Change(draft.directory, draft.name, draft.after, None).make()
         if said != runtime.version:
             raise RegistrationError(f"{attempt}: it says '{said}', not '{runtime.version}'")
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            with self._directory.opened() as fd:
+                posix.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _check_owners(self, root: str) -> None:
         wrong, path = unsafe(posix.stat(root)), root
@@ -186,14 +201,3 @@ class Programs:
             raise RegistrationError(
                 f"{attempt}: it ended with {done.returncode}: {said}", "--interpreter names another"
             )
-
-
-def _source(door: str) -> str:
-    arguments = {"door": door} if hasattr(unit, "NAMES") else {}
-    return unit.build(**arguments)
-
-
-def _stub(*arguments: object) -> str:
-    if not hasattr(unit, "wrapper_stub"):
-        raise RegistrationError("this version has no wrapper")
-    return str(unit.wrapper_stub(*arguments))
