@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import namespace
+from ipcwarden.core.amendment import HOOK_PATH, Amendment, amended
+from ipcwarden.core.documents import serialize
+from support import namespace, sandbox
 from support.bundle import PAYLOADS
 from support.sandbox import MIB, Container, config
 from support.schema import validate
@@ -21,6 +23,7 @@ from support.shell import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ipcwarden.core.documents import Document
     from support.shell import Result
 
 PROGRAM = Path(sys.executable).with_name("ipcwarden")
@@ -255,6 +258,35 @@ def test_a_process_that_left_is_nested(root: Path, leaver: Container) -> None:
     [room] = [each for each in found["namespaces"] if each["nested"]]
     assert (room["nested"][0]["container"], room["containers"], room["others"]) == ("leaver", [], [])
     assert "in leaver: leave - no nothing nested: out of reach" in " ".join(call(root, "scan").stdout.split())
+
+
+ASKED = config(sysctl={"kernel.shmmax": str(2048 * MIB)})
+CLAMPED = Amendment({"kernel.shmmax": str(1024 * MIB)})
+
+
+def test_what_a_native_door_has_written_is_not_what_was_asked_for(
+    root: Path, start: Callable[..., Container], candidate: Callable[..., Path]
+) -> None:
+    """The next start will ask for it again: it is what is judged."""
+    container = start()
+    ours: dict[str, Document] = {"path": "/usr/bin/python3", "args": ["python3", HOOK_PATH, "createRuntime"]}
+    container.configure(json.loads(serialize(amended(ASKED, {"createRuntime": ours}, CLAMPED))))
+    on_record(container)
+    _, tenant = of(scan(root, "--policy", candidate(shmmax="1GiB"), code=1), container)
+    assert [each["requested"] for each in tenant["violations"]] == [str(2048 * MIB)]
+
+
+@pytest.mark.parametrize(("native", "asked"), [(["--native"], 2048 * MIB), ([], 1024 * MIB)], ids=["native", "forged"])
+def test_podman_keeps_the_annotation_alone(root: Path, container: Container, native: list[str], asked: int) -> None:
+    """It is believed where the ledger has it from the hook; anybody else could have written it."""
+    sandbox.put_in_force(root, sandbox.profile(on_violation="clamp"))
+    document = json.loads(serialize(amended(ASKED, {}, CLAMPED)))
+    del document["hooks"]
+    container.configure(document)
+    container.create(*native).check()
+    _, tenant = of(scan(root, code=1 if native else 0), container)
+    assert [each["requested"] for each in tenant["sysctls"] if each["name"] == "kernel.shmmax"] == [str(asked)]
+    assert tenant["verdict"] == ("clamped" if native else "fits")
 
 
 def test_unusable_documents_would_be_refused(root: Path, container: Container, candidate: Callable[..., Path]) -> None:

@@ -11,17 +11,21 @@ from ipcwarden.cli import census, extract, judgement, processes
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.judgement import NOTHING, Judgement
 from ipcwarden.cli.processes import Claim
+from ipcwarden.core.amendment import REQUESTED, restored
+from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import totals
 from ipcwarden.core.plan import Plan, Violation, decide
 from ipcwarden.core.policy import match
-from ipcwarden.core.spec import Request
+from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, request_of, spec_of
 from ipcwarden.errors import NamespaceError, StateError, WardenError
+from ipcwarden.files import read
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import INITIAL_INODE, identify, join, open_of
 from ipcwarden.host.procfs import inventory, read_limits
-from ipcwarden.stages.case import Case, open_case, plan_of
+from ipcwarden.stages.case import Case, open_case, plan_of, read_spec
 from ipcwarden.stages.life import is_living, limits_of, texts
+from ipcwarden.stages.native import parse_config
 from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
@@ -165,7 +169,8 @@ def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
     try:
         if not resident.bundle:
             raise FileNotFoundError
-        case = open_case(site, policy, resident.container, resident.bundle, resident.runtime or None)
+        spec = _as_asked(resident.bundle, tenant.entry)
+        case = open_case(site, policy, resident.container, resident.bundle, resident.runtime or None, spec)
         tenant.case = case = _as_rootless(policy, case) if resident.rootless else case
         tenant.facts, tenant.unknown, tenant.rule, tenant.profile = case.facts, case.unknown, case.rule, case.profile
     except (FileNotFoundError, StateError) as error:
@@ -185,6 +190,26 @@ def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
         tenant.notes.append(f"not known, and a rule asks for it: {', '.join(tenant.unknown)}")
     if resident.rootless:
         tenant.notes.append("rootless: its user can take the hooks away")
+
+
+def _as_asked(bundle: str, entry: Row) -> Spec:
+    """Return what a config.json asked for before a native door wrote into it what was decided."""
+    spec = read_spec(bundle)
+    if REQUESTED not in spec.annotations:
+        return spec
+    document = parse_config(read(f"{bundle}/config.json", MAX_SPEC_BYTES))
+    before = restored(document)
+    if before is not document:
+        return spec_of(before)
+    # podman leaves out what it does not know, and with it what was there before.  Anybody writes annotations: this one
+    # counts where the ledger has it from the hook.
+    try:
+        request = request_of({"linux": {"sysctl": parse(spec.annotations[REQUESTED].encode())}})
+    except ValueError:
+        return spec
+    known = {extract.text(each, "name"): extract.text(each, "requested") for each in extract.rows(entry, "sysctls")}
+    agrees = all(known.get(name) == str(number) for name, number in request.numbers.items())
+    return Spec(**{**vars(spec), "request": request}) if known and agrees else spec
 
 
 def _as_rootless(policy: Policy, case: Case) -> Case:
