@@ -17,7 +17,6 @@ from ipcwarden.core.record import container_of
 from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
 from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, why
 from ipcwarden.files import read_all
-from ipcwarden.host.procfs import is_rootless
 from ipcwarden.stages.company import protect_anyway
 from ipcwarden.stages.create import create, skip
 from ipcwarden.stages.poststart import poststart
@@ -153,10 +152,6 @@ def main(arguments: Sequence[str]) -> int:
         _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, stage.seconds, _GRACE)
         privileges.settle()
-        if is_rootless():
-            # A user's own engine: its user can take the hooks away, and has no ledger of ours.  Not in this version.
-            read_all(0, MAX_STATE_BYTES)
-            return 0
         site = Site(options.root, options.stage, began=began)
         elsewhere = (privileges.CAP_SYS_CHROOT,) if site.is_away else ()
         if not privileges.drop_directly(stage.capabilities + elsewhere):

@@ -254,15 +254,6 @@ def test_the_environment_and_the_directory_are_hostile(container: Container, tmp
     assert [record["event"] for record in container.records()] == ["applied"]
 
 
-def test_an_ordinary_users_engine(container: Container) -> None:
-    """A rootless engine's hook, in a user namespace without the host's root, leaves its container alone."""
-    user = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "unshare", "--user", "--map-root-user"]
-    command = [*user, PYTHON, "-I", "-S", str(HOOK), "--root", str(container.root)]
-    for stage in ("createRuntime", "poststart", "poststop"):
-        run(*command, stage, stdin=container.state("created")).check()
-    assert container.records() == container.entries() == []
-
-
 def test_a_kernel_without_ipc_namespaces(container: Container) -> None:
     """Where /proc has no IPC namespace of ours, the hook says what is missing; --on-error decides."""
     shell = 'mount -t tmpfs none /proc && exec "$@"'

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
 
-_OVERFLOW_UID = 65534  # who an owner looks like that has no number here (user_namespaces(7))
 _UNSET = 0xFFFFFFFF  # loginuid of what no login has started
 
 
@@ -98,11 +97,6 @@ def holders(device: int, inode: int, most: int = 16) -> list[dict[str, Document]
             except OSError:
                 continue  # it ended, or is not ours to see
     return found
-
-
-def is_rootless() -> bool:
-    """Tell whether we run for an engine of an ordinary user's: in a user namespace that the host's root is not in."""
-    return posix.stat("/").st_uid == _OVERFLOW_UID and in_user_namespace()
 
 
 def read_limits() -> dict[str, int]:

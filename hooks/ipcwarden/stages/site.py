@@ -148,7 +148,7 @@ class Site:
 
     def is_disabled(self) -> bool:
         """Tell whether the kill switch is on: containers start undecided."""
-        switch = read_switch(self.root)
+        switch = read_switch(self.root, self.places.owners)
         now = time.time_ns()
         self.disabled = switch is not None and is_switched_off(
             switch, timestamp(now, tuple(time.gmtime(now // 1_000_000_000)))
