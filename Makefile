@@ -40,7 +40,7 @@ lint: built ## ruff, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --package support
+	MYPYPATH=tests $(BIN)/mypy --package support --package matrix
 
 test: lint test-unit test-kernel test-e2e ## all of them, in less than ten minutes (root)
 
@@ -54,7 +54,10 @@ test-kernel: built ## real namespaces and objects (root)
 test-e2e: built ## real runtimes and engines (root)
 	$(MACHINE) $(BIN)/pytest tests/e2e
 
-test-apps test-matrix bench: ## come with a later release
+test-matrix: built ## all tests on older and newer engines, in Debian roots; writes docs/compatibility.md (root, 30 min; REFRESH=1 makes the roots anew)
+	tests/matrix/run bookworm trixie sid
+
+test-apps bench: ## come with a later release
 	@echo "make $@ comes with a later release; this one has: make test" >&2; exit 1
 
 clean: ## remove what was built

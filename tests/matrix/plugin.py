@@ -1,0 +1,50 @@
+"""A plugin of pytest's that puts into --junitxml what the table needs: each test's engine, and which versions ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.bundle import UNPACKED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAMS = ("runc", "crun", "podman", "dockerd", "containerd")
+_VERSION = re.compile(r"\d+\.\d+[\w.~+-]*")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _versions(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Record what each program says of itself."""
+    record_testsuite_property("kernel", platform.release())
+    record_testsuite_property("python", platform.python_version())
+    for name in PROGRAMS:
+        if version := _version(name):
+            record_testsuite_property(name, version)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Record which engine a test is about, if it is about one."""
+    if isinstance(item, pytest.Function):
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        engine = params.get("engine") or ("cri" if "cri" in item.fixturenames else None)
+        if isinstance(engine, str):
+            item.user_properties.append(("engine", engine))
+
+
+def _version(program: str) -> str | None:
+    """Ask a program for its version, installed or unpacked by `make setup`; the first number that it tells is it."""
+    path = os.pathsep.join([os.environ["PATH"], *(f"{UNPACKED}/usr/{directory}" for directory in ("bin", "sbin"))])
+    try:
+        command = ["env", f"PATH={path}", program, "--version"]
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30).stdout
+    except subprocess.CalledProcessError:
+        return None
+    found = _VERSION.search(said)
+    return found[0].partition("+")[0].rstrip(".~-") if found else None
