@@ -158,6 +158,20 @@ class BareEngine(Engine):
         return bundle
 
 
+class NativeEngine(BareEngine):
+    """A runtime whose place the wrapper takes; bundles are left as they are made."""
+
+    def __init__(self, runtime: Runtime, bundles: Path, rootfs: Path, *, cgroup: str) -> None:
+        super().__init__(runtime, bundles, rootfs, cgroup=cgroup)
+        self.name = f"native-{runtime.program}"
+        self._config = bundles.with_suffix(".json")
+
+    def govern(self, warden: Warden) -> None:
+        """Call the wrapper from now on; install, which puts it there, gets a configuration that nobody reads."""
+        warden.install_docker(self._config)
+        self.runtime.program = str(warden.wrapper(self.runtime.program))
+
+
 class BareContainer(Running):
     """A container that a runtime was told to create and start."""
 
@@ -222,6 +236,7 @@ class PodmanEngine(Engine):
         name = result.stdout.strip()
         if name:
             result = self.podman.start(name, "--attach", hooks_dir=self._hooks_dir)
+            until(lambda: self.podman("container", "exists", name).code == 1, f"{name} to be removed")
         return Ended(result.command, result.code, result.stdout, result.stderr, name, None)
 
     def start(self, *args: str, **options: Unpack[Options]) -> PodmanContainer:

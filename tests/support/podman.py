@@ -121,7 +121,9 @@ class Podman:
 
     def infra(self, pod: str) -> str:
         """Return the id of a pod's infra container."""
-        found: dict[str, Any] = json.loads(self("pod", "inspect", pod).check().stdout)
+        found: Any = json.loads(self("pod", "inspect", pod).check().stdout)
+        if isinstance(found, list):  # since podman 5
+            [found] = found
         return str(found["InfraContainerID"])
 
     def inspect(self, name: str) -> dict[str, Any]:
