@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from support.runtime import Runtime
     from support.warden import Warden
 
-EVERY = ("runc", "crun", "podman-runc", "podman-crun", "rootless-runc", "rootless-crun", "docker", "ctr")
+EVERY = (
+    *("runc", "crun", "native-runc", "native-crun"),
+    *("podman-runc", "podman-crun", "rootless-runc", "rootless-crun", "docker", "ctr"),
+)
 
 _numbers = count(1)
 
