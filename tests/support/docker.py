@@ -114,7 +114,7 @@ class Docker:
         return self("version").code == 0
 
     def _reloads(self) -> int:
-        return text(self._log).count("Reloaded configuration: ")
+        return text(self._log).count("Reloaded configuration")
 
 
 class DockerEngine(Engine):
