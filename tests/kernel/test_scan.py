@@ -234,6 +234,20 @@ def test_joiners_are_judged_by_what_the_owner_gets(
     assert [each["kind"] for each in told["violations"]] == ["owner"]
 
 
+def test_a_joiner_may_widen_what_it_joins(
+    root: Path, start: Callable[..., Container], candidate: Callable[..., Path]
+) -> None:
+    """Where the profile says so, what it asks for within the bounds is no violation, and counts for the next one."""
+    owner = start()
+    joiners = [start(ipc=str(owner.namespace)) for _ in range(2)]
+    for each, shmmax in zip((owner, *joiners), ("4096", "8192", "8192"), strict=True):
+        each.configure(config("private" if each is owner else str(owner.namespace), sysctl={"kernel.shmmax": shmmax}))
+        on_record(each)
+    found = scan(root, "--policy", candidate(more="shared: widen"))
+    assert [of(found, each)[1]["verdict"] for each in (owner, *joiners)] == ["fits"] * 3
+    assert {each["name"]: each["wanted"] for each in of(found, joiners[1])[1]["sysctls"]}["kernel.shmmax"] == "8192"
+
+
 @pytest.fixture
 def leaver(root: Path, scratch: Path) -> Iterator[Container]:
     """Start a container of which one process has left for an IPC namespace of its own."""

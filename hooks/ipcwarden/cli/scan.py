@@ -11,7 +11,7 @@ from ipcwarden.cli import candidate, extract, judgement, table
 from ipcwarden.cli.explain import facts_document
 from ipcwarden.cli.findings import counted
 from ipcwarden.cli.judgement import VERDICTS
-from ipcwarden.cli.survey import drift_of, limits_in, survey
+from ipcwarden.cli.survey import drift_in, limits_in, survey
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.objects import KINDS
 from ipcwarden.core.plan import sentence
@@ -86,15 +86,14 @@ def _namespace_document(finding: Finding) -> Row:
         "limits": seen.get("limits"),
         "usage": seen.get("usage"),
         "error": finding.error or None,
-        "containers": [_tenant_document(each, seen) for each in finding.tenants],
+        "containers": [_tenant_document(finding, each) for each in finding.tenants],
         "nested": [{"container": of.container or None, "pid": each.pid} for of, each in household.nested],
         "others": [{"pid": each.pid, "command": each.command} for each in household.strangers[:_STRANGERS]],
     }
 
 
-def _tenant_document(tenant: Tenant, seen: Row) -> Row:
+def _tenant_document(finding: Finding, tenant: Tenant) -> Row:
     resident, judged = tenant.resident, tenant.judged
-    limits = limits_in(seen)
     subject = extract.at(tenant.entry, "subject")
     return {
         "container": _container_document(tenant),
@@ -111,11 +110,11 @@ def _tenant_document(tenant: Tenant, seen: Row) -> Row:
         "decision": judged.plan.decision,
         "verdict": judged.verdict,
         "hurts": judged.hurts,
-        "sysctls": sysctls_of(judged.plan, limits or None),
+        "sysctls": sysctls_of(judged.plan, limits_in(finding.seen) or None),
         "violations": violations_of(judged.plan.violations),
         "excess": [{"name": each.name, "used": str(each.used), "wanted": str(each.wanted)} for each in judged.excess],
         "drift": [
-            {"name": name, "wanted": str(before), "found": str(now)} for name, before, now in drift_of(tenant, limits)
+            {"name": name, "wanted": str(before), "found": str(now)} for name, before, now in drift_in(finding, tenant)
         ],
         "notes": list(tenant.notes),
     }
@@ -198,7 +197,7 @@ def _lines(finding: Finding) -> list[str]:
         name, judged = called(tenant), tenant.judged
         lines += [f"{name}: {VERDICTS[judged.plan.decision]}: {sentence((each,))}" for each in judged.plan.violations]
         lines += [f"{name}: {each.name} would be {each.wanted}, {each.used} are in use" for each in judged.excess]
-        drift = drift_of(tenant, limits_in(finding.seen))
+        drift = drift_in(finding, tenant)
         lines += [f"{name}: {limit} was {before}, and is {now} now" for limit, before, now in drift]
         lines += [f"{name}: {note}" for note in tenant.notes]
     return lines

@@ -153,8 +153,8 @@ def _judge(site: Site, policy: Policy, finding: Finding) -> None:
             continue
         plan = _plan(site, policy, tenant, in_force)
         tenant.judged = judgement.judge(plan, tenant.rule.mode, used if in_force is None else {})
-        if in_force is None and limits:
-            in_force = {**limits, **(plan.wanted() if tenant.rule.mode == "enforcing" else {})}
+        if limits:
+            in_force = {**(in_force or limits), **(plan.wanted() if tenant.rule.mode == "enforcing" else {})}
 
 
 def limits_in(seen: Row) -> dict[str, int]:
@@ -237,9 +237,11 @@ def _plan(site: Site, policy: Policy, tenant: Tenant, in_force: dict[str, int] |
     return decide(tenant.profile, Request({}, {}), kernel, site.memory(None, policy.ipcmni_extend), in_force)
 
 
-def drift_of(tenant: Tenant, limits: dict[str, int]) -> list[tuple[str, int, int]]:
-    """Return where limits are no longer those that were in force once the container had been created."""
-    before = limits_of(tenant.entry)
-    return [
-        (name, number, limits[name]) for name, number in before.items() if name in limits and limits[name] != number
-    ]
+def drift_in(finding: Finding, tenant: Tenant) -> list[tuple[str, int, int]]:
+    """Return where limits are no longer those that were in force once the container had been created.
+
+    Nothing for one that shares its namespace: a joiner may have been allowed to raise them.
+    """
+    before, now = limits_of(tenant.entry), limits_in(finding.seen)
+    alone = len(finding.tenants) == 1
+    return [(name, before[name], now[name]) for name in before if alone and name in now and now[name] != before[name]]
