@@ -211,7 +211,7 @@ class Crio:
 
 def _version_of_the_program(path: str) -> int:
     """Return the version of configuration that the containerd that is installed writes.  Raises `RegistrationError`."""
-    program = shutil.which("containerd", path=f"{ENVIRONMENT['PATH']}:/usr/local/sbin:/usr/local/bin")
+    program = shutil.which("containerd", path=f"{os.environ.get('PATH', '')}:{ENVIRONMENT['PATH']}:/usr/local/bin")
     said = ""
     if program is not None:
         done = subprocess.run(
