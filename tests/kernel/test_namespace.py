@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ipcwarden import syscalls
 from ipcwarden.core.sysctls import SEM_FIELDS
-from ipcwarden.errors import ApplyError, KernelError, NamespaceError
+from ipcwarden.errors import ApplyError, DeadlineError, KernelError, NamespaceError
+from ipcwarden.files import read
 from ipcwarden.host import namespace
 from ipcwarden.host.namespace import Features, Identity
 from ipcwarden.host.procfs import read_limits, write_limits
@@ -18,8 +21,8 @@ from support.shell import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+    from ipcwarden.core.documents import Document
     from support.sandbox import Container
 
 FEATURES = {
@@ -218,6 +221,59 @@ def test_death_is_proven(container: Container) -> None:
     os.close(fd)
     assert namespace.destroyed(identity) is True
     assert namespace.destroyed(unprovable) is None
+
+
+def test_a_visit_leaves_us_where_we_are(container: Container, theirs: int, own: int) -> None:
+    """What a visitor sees is what is there, and the namespace does not live on because of the visit."""
+    container.leave("--shm=2")
+
+    def look() -> Document:
+        return read("/proc/sysvipc/shm", 1 << 16).count(b"\n") - 1
+
+    def task() -> None:
+        before = os.readlink("/proc/thread-self/ns/ipc")
+        assert namespace.visit(theirs, namespace.hosts(own), own, look) == 2
+        assert namespace.visit_in_child(theirs, namespace.hosts(own), look) == 2
+        assert os.readlink("/proc/thread-self/ns/ipc") == before
+
+    in_child(task)
+    identity = namespace.identify(theirs, Features())
+    assert namespace.visit_in_child(theirs, namespace.hosts(own), look) == 2
+    held = os.dup2(own, theirs)  # the last of our descriptors
+    container.kill()
+    assert namespace.destroyed(identity) is True
+    assert held == theirs
+
+
+def test_a_visit_to_our_own(own: int) -> None:
+    """A child turns the host's namespace away, too, and what it says is told."""
+    with pytest.raises(KernelError, match="it is the host's"):
+        namespace.visit_in_child(own, namespace.hosts(own), lambda: 1)
+
+
+def test_a_visit_without_an_answer(theirs: int, own: int) -> None:
+    """A child that ends before it has told anything is an error, not an empty namespace."""
+    with pytest.raises(KernelError, match="without an answer"):
+        namespace.visit_in_child(theirs, namespace.hosts(own), lambda: os._exit(0))
+
+
+def test_a_visit_that_takes_too_long(theirs: int, own: int) -> None:
+    """Our own deadline ends a child, and leaves none behind."""
+
+    def overrun(_number: int, _frame: object) -> None:
+        raise DeadlineError("too late")
+
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    others = children.read_text(encoding="ascii")
+    before = signal.signal(signal.SIGALRM, overrun)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(DeadlineError):
+            namespace.visit_in_child(theirs, namespace.hosts(own), signal.pause)  # type: ignore[arg-type]  # for ever
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert children.read_text(encoding="ascii") == others
 
 
 def test_a_refused_value_changes_nothing(theirs: int) -> None:
