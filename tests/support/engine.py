@@ -225,29 +225,29 @@ class PodmanEngine(Engine):
         if podman.user:
             self._scratch = podman.user.make(scratch / "rootless")
             self.first_id = podman.user.first_id
-        self._hooks_dir: Path | None = None
+        self.hooks_dir: Path | None = None
 
     def govern(self, warden: Warden) -> None:
         """Name a directory with the hooks in every podman call from now on."""
-        self._hooks_dir = self._scratch / "hooks.d"
-        self._hooks_dir.mkdir(exist_ok=True)
-        warden.install_podman(self._hooks_dir)
+        self.hooks_dir = self._scratch / "hooks.d"
+        self.hooks_dir.mkdir(exist_ok=True)
+        warden.install_podman(self.hooks_dir)
 
     def run(self, *args: str, **options: Unpack[Options]) -> Ended:
         """Do what `podman run --rm` does, in two calls: podman 5 deletes its --cidfile with the container."""
-        result = self.podman.create(args, "--rm", hooks_dir=self._hooks_dir, **options)
+        result = self.podman.create(args, "--rm", hooks_dir=self.hooks_dir, **options)
         name = result.stdout.strip()
         if name:
-            result = self.podman.start(name, "--attach", hooks_dir=self._hooks_dir)
+            result = self.podman.start(name, "--attach", hooks_dir=self.hooks_dir)
             until(lambda: self.podman("container", "exists", name).code == 1, f"{name} to be removed")
         return Ended(result.command, result.code, result.stdout, result.stderr, name, None)
 
     def start(self, *args: str, **options: Unpack[Options]) -> PodmanContainer:
         """Call `podman create` and `podman start`."""
-        name = self.podman.create(args, hooks_dir=self._hooks_dir, **options).check().stdout.strip()
+        name = self.podman.create(args, hooks_dir=self.hooks_dir, **options).check().stdout.strip()
         container = PodmanContainer(self.podman, name)
         self._running.append(container)
-        self.podman.start(name, hooks_dir=self._hooks_dir).check()
+        self.podman.start(name, hooks_dir=self.hooks_dir).check()
         return container
 
     @contextmanager
