@@ -12,7 +12,7 @@ from support.containerd import Containerd
 from support.cri import Cri
 from support.ctr import CtrEngine
 from support.docker import Docker, DockerEngine
-from support.engine import BareEngine, Engine, PodmanEngine
+from support.engine import BareEngine, Engine, NativeEngine, PodmanEngine, but
 from support.podman import Podman
 from support.runtime import Crun, Runc
 from support.schema import LOGS, validate_log
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ENGINES = ["runc", "crun", "podman-runc", "podman-crun"]
+ENGINES = but("rootless-runc", "rootless-crun")  # those have tests of their own, as the user
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +106,10 @@ def engine(
             engine = BareEngine(Runc(scratch / "runc"), scratch / "bundles", rootfs, cgroup=cgroup)
         case "crun":
             engine = BareEngine(Crun(scratch / "crun"), scratch / "bundles", rootfs, cgroup=cgroup)
+        case "native-runc":
+            engine = NativeEngine(Runc(scratch / "runc"), scratch / "bundles", rootfs, cgroup=cgroup)
+        case "native-crun":
+            engine = NativeEngine(Crun(scratch / "crun"), scratch / "bundles", rootfs, cgroup=cgroup)
         case "docker":
             engine = DockerEngine(request.getfixturevalue("docker"), scratch)
         case "ctr":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import namespace
-from support.podman import IMAGE
+from support.engine import but
+from support.image import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +49,9 @@ LEAVE = [
 MADE = {"shm": 2, "sem": 3, "msg": 1, "mqueue": 2}
 KINDS = ("shm", "sem", "msg")
 
+# Docker gives user namespaces to all containers or to none.
+with_userns = pytest.mark.parametrize("engine", but("docker", "rootless-runc", "rootless-crun"), indirect=True)
+
 
 def govern(engine: Engine, warden: Warden, on_violation: str = "refuse", host_ipc: str = "audit") -> None:
     """Put a policy in force and register the hooks."""
@@ -84,6 +88,7 @@ def leaving(engine: Engine, **options: Any) -> Running:
 
 
 @pytest.mark.parametrize("userns", [False, True], ids=["private", "userns"])
+@with_userns
 def test_limits_from_inside(engine: Engine, warden: Warden, userns: bool) -> None:
     """The container's first instruction sees the limits of its profile; its life leaves two records and no pin."""
     govern(engine, warden)
@@ -108,6 +113,7 @@ def test_limits_of_a_joined_namespace(engine: Engine, warden: Warden) -> None:
 
 
 @pytest.mark.parametrize("userns", [False, True], ids=["private", "userns"])
+@with_userns
 def test_leftovers_are_what_others_list(engine: Engine, warden: Warden, userns: bool) -> None:
     """The audit agrees with what ipcs, lsipc and the mqueue filesystem show in the pinned namespace."""
     govern(engine, warden)
