@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.daemon import program
+from support.image import IMAGE
 from support.shell import run, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.containerd import Containerd
     from support.cri import Cri, Pod
     from support.docker import Docker
+    from support.podman import Podman
+    from support.shell import Result
     from support.warden import Warden
 
 LOOK = ("cat", "/proc/sys/fs/mqueue/queues_max")
@@ -24,7 +29,7 @@ KERNELS, OURS = "256\n", "32\n"
 POLICY = """\
 version: 1
 profiles:
-  p: {extends: baseline, sysctls: {fs.mqueue.queues_max: 32}}
+  p: {extends: baseline, sysctls: {fs.mqueue.queues_max: 32}, on_violation: clamp}
 rules:
   - {name: all, profile: p}
 """
@@ -156,3 +161,58 @@ def test_containerd_reads_a_file_that_was_not_there(ward: Warden, handler: list[
     programs = {name: each["options"].get("BinaryName", "") for name, each in runtimes.items()}
     wrapper = str(ward.wrapper("runc"))
     assert programs == ({"runc": "", "warden": wrapper} if handler else {"runc": wrapper})
+
+
+class Site:
+    """A podman that reads hooks where its configuration says, with our drop-in as part of it, and nowhere else."""
+
+    def __init__(self, podman: Podman, ward: Warden, *options: str) -> None:
+        ward("install", "podman", *options).check()
+        drop_in = tomllib.loads(text(ward.root / "etc/containers/containers.conf.d/50-ipcwarden.conf"))
+        [conf] = map(Path, re.findall(r"CONTAINERS_CONF=(\S+)", podman.script(ward.root)))
+        merged = ward.root / "containers.conf"
+        dirs = f"[engine]\nhooks_dir = {drop_in['engine']['hooks_dir']}"
+        merged.write_text(text(conf).replace("[engine]", dirs), encoding="utf-8")
+        self._user = podman.user
+        self._env = {
+            **(podman.user.env if podman.user else {**os.environ, "HOME": str(conf.parent)}),
+            "CONTAINERS_CONF": str(merged),
+            "CONTAINERS_STORAGE_CONF": str(conf.parent / "storage.conf"),
+        }
+
+    def __call__(self, *arguments: str) -> Result:
+        """Run a podman command, from a directory that conmon may write to."""
+        podman = (program("podman"), *arguments)
+        command = self._user.command(*podman) if self._user else podman
+        return run("env", "-C", Path(self._env["HOME"]), *command, env=self._env)
+
+    def limits(self, *flags: str) -> str:
+        """Run a container that asks for too much and prints what it has got."""
+        return self("run", "--rm", *flags, "--sysctl=fs.mqueue.queues_max=64", IMAGE, *LOOK).check().stdout
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_podman_decides_before_the_runtime(
+    podman: Callable[[str], Podman], ward: Warden, runtime: str, cgroup: str
+) -> None:
+    """What is too much is made less before runc sees it, so that there is nothing to put right afterwards."""
+    site = Site(podman(runtime), ward, "--precreate")
+    assert site.limits("--name=shop", f"--cgroup-parent={cgroup}") == OURS
+    assert [record["event"] for record in ward.audit(container="shop")] == ["applied", "teardown"]
+
+
+@pytest.mark.parametrize("runtime", ["rootless-runc", "rootless-crun"])
+def test_ordinary_user_s_podman_reads_the_drop_in(podman: Callable[[str], Podman], ward: Warden, runtime: str) -> None:
+    """As everybody's does, and the host's policy holds there too."""
+    assert Site(podman(runtime), ward, "--precreate").limits() == OURS
+
+
+def test_podman_builds_images_beside_precreate(podman: Callable[[str], Podman], ward: Warden, tmp_path: Path) -> None:
+    """In a directory that podman reads by itself the stage would end every build."""
+    site = Site(podman("runc"), ward, "--precreate")
+    (tmp_path / "Containerfile").write_text(f"FROM {IMAGE}\nRUN true\n", encoding="utf-8")
+    build = ("build", "--quiet", "--network=host", "--isolation=chroot")
+    built = site(*build, str(tmp_path)).check().stdout.strip()
+    site("rmi", built).check()
+    told = site(*build, "--no-cache", f"--hooks-dir={ward.root}/usr/share/ipcwarden/precreate.d", str(tmp_path))
+    assert 'unknown stage "precreate"' in told.stderr

@@ -381,17 +381,17 @@ def configure(root: Path, name: str, text: str) -> None:
 def test_precreate_has_a_directory_of_its_own(root: Path) -> None:
     """It is there before podman is told, and podman no longer told when it goes."""
     before = listing(root)
-    files = answer(root, "install", "podman", "--precreate")["files"]
-    last = [f"{root}/{PRECREATE}/10-ipcwarden-precreate.json", f"{root}/{CONF_D}/50-ipcwarden.conf"]
-    assert files[-2:] == last
+    files = answer(root, "install", "podman")["files"]
+    own = [f"{root}/{PRECREATE}/10-ipcwarden-precreate.json", f"{root}/{CONF_D}/50-ipcwarden.conf"]
+    assert files[-5:-3] == own
     assert dirs(root) == [HOOKS_D, PRECREATE]
-    assert answer(root, "uninstall", "podman")["files"][:2] == last[::-1]
+    assert answer(root, "uninstall", "podman")["files"][3:] == own[::-1]
     assert {name: content for name, content in listing(root).items() if not name.startswith(PROGRAMS)} == before
 
 
 def test_precreate_is_taken_back_on_request(root: Path) -> None:
     """A second install with other options replaces the first."""
-    call(root, "install", "podman", "--precreate")
+    call(root, "install", "podman")
     call(root, "install", "podman", "--no-precreate")
     assert not (root / PRECREATE / "10-ipcwarden-precreate.json").exists()
     assert not (root / CONF_D / "50-ipcwarden.conf").exists()
@@ -421,3 +421,11 @@ def test_directory_that_podman_does_not_read_is_told(root: Path) -> None:
     configure(root, "containers.conf", '[engine]\nhooks_dir = ["/site/hooks.d"]\n')
     said = call(root, "install", "podman", "--no-precreate").output
     assert f"note: podman reads /site/hooks.d, not {root}/{HOOKS_D}" in said
+
+
+def test_precreate_starts(root: Path) -> None:
+    """What is registered hands back what nobody can decide about, as it came."""
+    call(root, "install", "podman")
+    hook = json.loads((root / PRECREATE / "10-ipcwarden-precreate.json").read_text())["hook"]
+    done = subprocess.run(hook["args"], input=b'{"ociVersion": "1.0"}', capture_output=True, env={}, check=False)
+    assert (done.returncode, done.stdout) == (0, b'{"ociVersion": "1.0"}')

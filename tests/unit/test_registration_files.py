@@ -141,7 +141,7 @@ def test_creation_is_unregistered_before_poststop(root: Path) -> None:
     """The other way round."""
     call(root, "install", "podman")
     files = [file.rpartition("-")[2] for file in answer(root, "uninstall", "podman")["files"]]
-    assert files == ["create.json", "poststart.json", "poststop.json"]
+    assert files[:3] == ["create.json", "poststart.json", "poststop.json"]
 
 
 def test_named_hooks_dir_is_made(root: Path, tmp_path: Path) -> None:

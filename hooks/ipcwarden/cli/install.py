@@ -103,7 +103,7 @@ def bundle_command(settings: Settings, /, bundle: str, dry_run: bool, as_json: b
 @hooks_dir_option
 @click.option(
     "--precreate/--no-precreate",
-    default=False,
+    default=True,
     show_default=True,
     help="Decide before the runtime reads config.json, too: limits are then in force from the first moment on.",
 )
@@ -117,7 +117,7 @@ def podman_command(
     podman reads it whenever a container starts, and CRI-O reads the default one.  A directory other than the default
     one has to be named to podman: in hooks_dir of containers.conf, or with its own --hooks-dir.
     """
-    programs, registration = _prepare(settings.root, options)
+    programs, registration = _prepare(settings.root, options, precreate=precreate)
     changes = podman_changes(settings.root, hooks_dir, registration, precreate)
     _install(programs, changes, dry_run, as_json, podman_notes(settings.root, hooks_dir, precreate))
 
@@ -215,7 +215,9 @@ def crio_command(
     _install(programs, changes, dry_run, as_json, engine.notes(handler))
 
 
-def _prepare(root: str, options: Options, wrapped: Sequence[Runtime] = ()) -> tuple[Programs, Registration]:
+def _prepare(
+    root: str, options: Options, wrapped: Sequence[Runtime] = (), precreate: bool = False
+) -> tuple[Programs, Registration]:
     """Refuse to register what would refuse every container: first the policy, then the interpreter, then the files."""
     Site(root, "install").policy()
     chosen = interpreter.choose(options["interpreter"])
@@ -223,7 +225,7 @@ def _prepare(root: str, options: Options, wrapped: Sequence[Runtime] = ()) -> tu
     assert on_error is not None
     assert stage is not None
     registration = Registration(root, chosen.path, on_error, stage, native=bool(wrapped))
-    return Programs(root, chosen, registration, wrapped), registration
+    return Programs(root, chosen, registration, wrapped, precreate), registration
 
 
 def _install(

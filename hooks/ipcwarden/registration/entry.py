@@ -17,7 +17,7 @@ STAGES = (*CREATION_STAGES, "poststart", "poststop")
 # The runtime's patience.  The hook's own deadlines (hook.STAGES) are shorter.
 # None at poststart: of a hook that has one crun (1.8.1) says "timeout expired" now and then, although it ended well: 4
 # times in 600 of a program that does nothing, beside a container that ends at the same moment; without one never.
-SECONDS = {"createRuntime": 10, "prestart": 10, "poststop": 30}
+SECONDS = {"precreate": 10, "createRuntime": 10, "prestart": 10, "poststop": 30}
 # Never empty: Go leaves an empty list out, and without a list a runtime hands its own environment to the hook.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _WAS = "ipcwarden.was"

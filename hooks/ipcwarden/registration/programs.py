@@ -41,13 +41,15 @@ class Programs:
         interpreter: Interpreter,
         registration: Registration | None = None,
         runtimes: Sequence[Runtime] = (),
+        precreate: bool = False,
     ) -> None:
         self._interpreter = interpreter
         self._runtimes = {runtime.wrapper: runtime for runtime in runtimes}
         self._directory = Directory(root, PROGRAMS)
         self._cache = Directory(root, f"{PROGRAMS}/{_CACHE}")
-        # Wrappers that are there already load their unit, whichever engine is registered now: it must not grow old.
-        doors = ("hook", "wrapper") if runtimes or self._is_there(f"{NAMES['wrapper']}.py") else ("hook",)
+        # What is there already is loaded by other engines' registrations: it must not grow old.
+        both = runtimes or precreate or self._is_there(f"{NAMES['wrapper']}.py")
+        doors = ("hook", "wrapper") if both else ("hook",)
         self._units = {f"{NAMES[door]}.py": _unit(door) for door in doors}
         self._check_owners(root)
         # A stub after its unit, because it is what registrations point to.  What is the same already, a package's, is

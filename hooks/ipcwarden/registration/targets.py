@@ -112,9 +112,11 @@ def podman_changes(
         _drop_in(root, directory.path).encode() if registration and precreate else None,
         lambda content: containersconf.is_ours(content.decode("utf-8", "replace")),
     )
-    # A hook before what names its directory, and a poststop before a creation; to take away, the other way round.
-    first, last = ([drop_in, early], []) if document is None else ([], [early, drop_in])
-    changes = [*first, *(hooks if registration is None else reversed(hooks)), *last]
+    # A hook before what names its directory, a poststop before a creation; to take away, the other way round.  The one
+    # that creates is last, because a container that starts in between may do without all others, but not the reverse.
+    changes = [early, drop_in, *reversed(hooks)] if registration else [*hooks, drop_in, early]
+    if registration and not precreate:
+        changes = [drop_in, early, *reversed(hooks)]
     return [change for change in changes if change is not None]
 
 
