@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def govern(engine: PodmanEngine, warden: Warden, on_violation: str = "refuse") -
     directory = warden.root.parent / "hooks.d"
     directory.mkdir()
     warden.install_podman(directory)
-    engine._hooks_dir = directory
+    engine.hooks_dir = directory
 
 
 def of_policy(limits: dict[str, str]) -> dict[str, str]:
@@ -151,6 +152,21 @@ def test_a_clamp(engine: PodmanEngine, warden: Warden) -> None:
     container.wait_for("made")
     assert namespace.limits(container.namespace)["kernel.shmmax"] == str(1 << 30)
     assert audit(engine, warden, container.id)[0]["decision"] == "clamped"
+
+
+def test_precreate(engine: PodmanEngine, warden: Warden) -> None:
+    """What is clamped before the runtime reads config.json is overruled by none, and the record has what was asked."""
+    govern(engine, warden, "clamp")
+    assert engine.hooks_dir is not None
+    warden("install", "podman", "--precreate", "--hooks-dir", engine.hooks_dir).check()
+    [registration] = (warden.root / "usr" / "share" / "ipcwarden" / "precreate.d").iterdir()
+    shutil.copy(registration, engine.hooks_dir)
+    ended = engine.run("limits", sysctl={"kernel.shmmax": "99999999999"})
+    assert namespace.values(ended.check().stdout)["kernel.shmmax"] == str(1 << 30)
+    applied, teardown = audit(engine, warden, ended.id)
+    assert (applied["event"], applied["decision"], teardown["event"]) == ("applied", "clamped", "teardown")
+    [asked] = [each["requested"] for each in applied["sysctls"] if each["name"] == "kernel.shmmax"]
+    assert asked == "99999999999"
 
 
 def test_a_joiner(engine: PodmanEngine, warden: Warden) -> None:

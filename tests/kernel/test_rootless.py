@@ -321,15 +321,18 @@ def test_the_hosts_kill_switch(engine: Engine, mode: int, event: str) -> None:
     assert engine.records()[-1]["event"] == event
 
 
-def test_the_user_has_a_state_home(engine: Engine) -> None:
-    """The log is in XDG_STATE_HOME."""
-    state = engine.home / "state"
-    state.mkdir()
-    os.chown(state, USER, USER)
-    engine.environment["XDG_STATE_HOME"] = state
-    engine.governed()
-    assert (state / "ipcwarden" / "audit.jsonl").exists()
-    assert engine.records() == []
+def test_a_runtime_that_knows_no_home(engine: Engine) -> None:
+    """podman calls the runtime's delete with nothing but XDG_RUNTIME_DIR: the home is then told by podman."""
+    container = engine.governed()
+    container.kill()
+    runtime = ("sh", "-c", 'env -i PATH=/bin "$@"; exit $?', "sh")
+    podman = ("sh", "-c", 'env -i XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR" "$@"; exit $?', "sh")
+    environment = [f"{name}={value}" for name, value in engine.environment.items()]
+    hook = (PYTHON, "-I", "-S", HOOK, "--root", engine.root, "poststop")
+    command = engine.within(*environment, *podman, *runtime, *hook)
+    assert run(*command, stdin=container.state("stopped")).check().stderr == ""
+    assert engine.records()[-1]["event"] == "teardown"
+    assert engine.ledger() == EMPTY
 
 
 def test_without_an_environment(engine: Engine) -> None:
@@ -368,7 +371,7 @@ def test_without_a_home(engine: Engine) -> None:
     engine.environment = {"XDG_RUNTIME_DIR": engine.runtime}
     container = engine.start()
     result = engine.hook("createRuntime", container).check()
-    assert "the environment names neither HOME nor XDG_STATE_HOME" in result.stderr
+    assert "nobody's environment has a HOME" in result.stderr
     assert limits(container)["kernel.shmmax"] == str(WANTED["kernel.shmmax"])
 
 

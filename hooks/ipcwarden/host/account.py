@@ -2,7 +2,8 @@
 
 Rootless engines run their hooks in a user namespace of the user's, as its root, with next to no environment.  Where
 the user's directories are (XDG Base Directory Specification) is then told by whoever started the hook: the runtime,
-or podman itself.
+which podman gives XDG_RUNTIME_DIR, and sometimes HOME, or podman above it.  Neither has XDG_STATE_HOME in every case,
+so that counts for nothing: what one hook writes another must find.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ipcwarden.layout import STATE, Place, Places, host_places
 
 _UNMAPPED_UID = 65534  # who an owner looks like that has no number here (user_namespaces(7))
 _MAX_ENVIRONMENT_BYTES = 4 << 20
-_MAX_MAP_BYTES = 1 << 16
+_MAX_PROC_BYTES = 1 << 16  # of what /proc tells otherwise
+_GENERATIONS = 8  # as many as anybody has seen, and more
 
 
 def places_at(root: str) -> Places:
@@ -35,7 +37,7 @@ def places_at(root: str) -> Places:
 
 def outer_uid(uid: int) -> int:
     """Return what `uid` of this user namespace is outside of it (user_namespaces(7)); 65534 where unmapped."""
-    for line in read("/proc/self/uid_map", _MAX_MAP_BYTES).splitlines():
+    for line in read("/proc/self/uid_map", _MAX_PROC_BYTES).splitlines():
         first, outside, count = map(int, line.split())
         if first <= uid < first + count:
             return outside + uid - first
@@ -49,10 +51,9 @@ def user_places(root: str, owner: int, uid: int, known: dict[bytes, bytes]) -> P
     # owner?  From the root directory on, which is the host's, only the host's root, or whom that has let.
     owners = (owner,)
     runtime = next(filter(is_private, (_directory(known, b"XDG_RUNTIME_DIR"), f"/run/user/{uid}")), "")
-    home, state = _directory(known, b"HOME"), _directory(known, b"XDG_STATE_HOME")
-    settings = _directory(known, b"XDG_CONFIG_HOME")
+    home, settings = _directory(known, b"HOME"), _directory(known, b"XDG_CONFIG_HOME")
     sources = Place(settings, "ipcwarden") if settings else Place(home, ".config/ipcwarden")
-    own = Place(state, "ipcwarden") if state else Place(home, ".local/state/ipcwarden")
+    own = Place(home, ".local/state/ipcwarden")
     policies = (Place(root, STATE, owners), *((own,) if own.base else ()))
     return Places(sources, policies, run=Place(runtime, "ipcwarden"), logs=own, rootless=True, owners=owners)
 
@@ -64,11 +65,20 @@ def _directory(environment: dict[bytes, bytes], name: bytes) -> str:
 
 
 def environment() -> dict[bytes, bytes]:
-    """Return our own environment, or, where an engine has given us none to speak of, that of our parent."""
-    if b"HOME" in posix.environ or b"XDG_RUNTIME_DIR" in posix.environ:
-        return posix.environ
-    try:
-        content = read(f"/proc/{posix.getppid()}/environ", _MAX_ENVIRONMENT_BYTES)
-    except (OSError, ValueError):
-        return {}  # it ended, or is not ours to see
-    return {name: text for name, equals, text in (each.partition(b"=") for each in content.split(b"\0")) if equals}
+    """Return our own environment; without a HOME, what our ancestors have besides, the nearest first."""
+    known, pid = dict(posix.environ), posix.getppid()
+    for _ in range(_GENERATIONS):
+        if b"HOME" in known:
+            break
+        try:
+            content = read(f"/proc/{pid}/environ", _MAX_ENVIRONMENT_BYTES)
+            pid = int(read(f"/proc/{pid}/stat", _MAX_PROC_BYTES).rpartition(b") ")[2].split()[1])
+        except (OSError, ValueError):
+            break  # it ended, or is not ours to see
+        known = {**_variables(content), **known}
+    return known
+
+
+def _variables(content: bytes) -> dict[bytes, bytes]:
+    pairs = (each.partition(b"=") for each in content.split(b"\0"))
+    return {name: text for name, equals, text in pairs if equals}

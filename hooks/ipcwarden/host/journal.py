@@ -25,7 +25,7 @@ def append(logs: Place, lines: list[bytes]) -> None:
     ended before ours begins.
     """
     if not logs.base:
-        raise RecordError("cannot find the log's directory: the environment names neither HOME nor XDG_STATE_HOME")
+        raise RecordError("cannot find the log's directory: nobody's environment has a HOME")
     path = f"{logs}/{LOG}"
     try:
         directory = open_place(logs, create=0o700)
