@@ -5,28 +5,24 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 # A test belongs to the first pattern that its name, MODULE::TEST[ID], matches.
-_COLUMNS = {
-    None: ("test_harness::*", "test_docs::*", "test_distribution::*"),  # of the tests' own tools, and of no engine
-    "user namespaces": ("test_userns::*", "*[[]*userns*]", "*[[]*uidmap*]", "*[[]*auto*]"),
-    "pods": ("test_pods::*", "test_cri*::*", "*_pod_*", "*_pods_*", "*_pod[[]*", "*_pods[[]*"),
-    "facts": ("*facts*", "*explain*"),
-    "joiners": ("*join*",),
-    "host's namespace": ("*host_ipc*", "*host_s*"),
-    "clamped natively": (
-        "test_native*::*clamp*",
-        "test_wrapper*::*clamp*",
-        "*precreate*clamp*",
-        "*before_the_runtime*",
-    ),
-    "native door": ("test_native*::*", "test_wrapper*::*", "*precreate*"),
-    "clamped": ("*clamp*", "*put_right*"),
-    "requests judged": ("*request*", "*refus*", "*spelling*", "*letter_case*"),
-    "limits applied": ("*limits*", "*memory*", "*sysctls_of_others*"),
-    "teardown audit": ("*leftovers*", "*drift*", "*audit*", "*end_of_its_own*", "*stop*"),
-    "gc": ("*gc*",),
-    "show, scan": ("*show*", "test_scan::*"),
-    "ways round": ("test_ways_round*::*",),
-}
+_COLUMNS: tuple[tuple[str | None, tuple[str, ...]], ...] = (
+    (None, ("test_harness::*", "test_docs::*", "test_distribution::*")),  # of the tests' own tools, and of no engine
+    ("ways round", ("test_ways_round*::*", "*imitate*", "*not_believed*", "*cannot_hide*")),
+    ("installed", ("test_install::*",)),
+    ("facts", ("test_facts::*", "*facts*", "*explain*", "*records_name*")),
+    ("clamped natively", ("test_native::*applies*", "*cri_pod_is_clamped*")),
+    ("host's namespace", ("*host_ipc*", "*hosts_namespace*", "*host_s_namespace*")),
+    ("native door", ("test_native::*",)),
+    ("pods", ("test_pods::*", "test_cri::*", "*_pod_*", "*_pods_*", "*_pod[[]*", "*_pods[[]*")),
+    ("show, scan", ("*show*", "test_scan::*")),
+    ("user namespaces", ("test_userns::*", "*[[]*userns*]", "*[[]*uidmap*]")),
+    ("joiners", ("*join*",)),
+    ("clamped", ("*clamp*", "*put_right*")),
+    ("requests judged", ("*request*", "*refus*", "*spelling*", "*letter_case*")),
+    ("limits applied", ("*limits*", "*memory*", "*sysctls_of_others*")),
+    ("teardown audit", ("*leftovers*", "*drift*")),
+    ("gc", ("*gc*",)),
+)
 OTHER = "everything else"
 COLUMNS = (
     "limits applied",
@@ -35,14 +31,15 @@ COLUMNS = (
     "native door",
     "clamped natively",
     "joiners",
+    "pods",
     "host's namespace",
     "user namespaces",
+    "ways round",
+    "facts",
     "teardown audit",
     "gc",
-    "pods",
-    "facts",
     "show, scan",
-    "ways round",
+    "installed",
     OTHER,
 )
 
@@ -50,19 +47,22 @@ COLUMNS = (
 ENGINES = {
     "runc": "runc {runc}",
     "crun": "crun {crun}",
-    "podman-runc": "podman {podman} with runc",
-    "podman-crun": "podman {podman} with crun",
-    "rootless-runc": "podman {podman}, rootless, with runc",
-    "rootless-crun": "podman {podman}, rootless, with crun",
-    "docker": "Docker {dockerd}",
-    "ctr": "containerd {containerd}, `ctr`",
-    "cri": "containerd {containerd}, CRI",
+    "native-runc": "runc {runc} by `ipcwarden-runc`",
+    "native-crun": "crun {crun} by `ipcwarden-crun`",
+    "podman-runc": "podman {podman} with runc {runc}",
+    "podman-crun": "podman {podman} with crun {crun}",
+    "rootless-runc": "podman {podman}, rootless, with runc {runc}",
+    "rootless-crun": "podman {podman}, rootless, with crun {crun}",
+    "docker": "Docker {dockerd} with runc {runc}",
+    "ctr": "containerd {containerd} by `ctr`, with runc {runc}",
+    "containerd": "containerd {containerd}",
+    "cri": "containerd {containerd} by CRI, with runc {runc}",
 }
 
 
 def column(test: str) -> str | None:
     """Return the column of a test (MODULE::TEST[ID]); None if it is about no feature of an engine."""
-    for name, patterns in _COLUMNS.items():
+    for name, patterns in _COLUMNS:
         if any(fnmatchcase(test, pattern) for pattern in patterns):
             return name
     return OTHER

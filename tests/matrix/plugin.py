@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAMS = ("runc", "crun", "podman", "dockerd", "containerd")
+FIXTURES = ("cri", "docker", "containerd")  # which tell a test's engine where its parameters do not
 _VERSION = re.compile(r"\d+\.\d+[\w.~+-]*")
 
 
@@ -33,8 +34,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Record which engine a test is about, if it is about one."""
     if isinstance(item, pytest.Function):
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        engine = params.get("engine") or ("cri" if "cri" in item.fixturenames else None)
-        if isinstance(engine, str):
+        engines = [params.get("engine"), *(name for name in FIXTURES if name in item.fixturenames)]
+        if engine := next((each for each in engines if isinstance(each, str)), None):
             item.user_properties.append(("engine", engine))
 
 

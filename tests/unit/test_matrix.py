@@ -51,8 +51,8 @@ def test_an_engine_is_named_with_its_version() -> None:
     assert engines_table({"trixie": {"e2e": run}}).splitlines() == [
         "| engine | Debian | gc | show, scan |",
         "| --- | --- | --- | --- |",
-        "| podman 5.4.2 with runc | trixie | yes | not run |",
-        "| containerd ?, CRI | trixie | not run | **no** (test_show) |",
+        "| podman 5.4.2 with runc ? | trixie | yes | not run |",
+        "| containerd ? by CRI, with runc ? | trixie | not run | **no** (test_show) |",
     ]
 
 
@@ -72,6 +72,9 @@ def test_all_tests_of_a_suite_are_counted() -> None:
         ("test_governed::test_limits_from_inside[runc-userns]", "user namespaces"),
         ("test_governed::test_a_request_beyond_bounds_is_clamped[crun]", "clamped"),
         ("test_governed::test_a_joiner_changes_nothing[crun-clamp]", "joiners"),
+        ("test_ways_round::test_nested_namespaces[podman-userns-crun]", "ways round"),
+        ("test_native::test_the_runtime_applies_what_was_decided[docker]", "clamped natively"),
+        ("test_pods::test_a_cri_pod_lives", "pods"),
         ("test_governed::test_something_new[crun]", OTHER),
         ("test_harness::test_joiner_sees_the_owner_s_value[crun]", None),
     ],
