@@ -30,11 +30,11 @@ def runtime(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def look() -> Look:
-    """Ask where things lie for a user who has an environment, below a root of `owner`'s."""
+    """Ask where things lie for a user who has an environment, and to whom the host's root looks like `host`."""
 
-    def look(environment: Mapping[str, str | Path], uid: int = USER, owner: int = 0) -> Places:
+    def look(environment: Mapping[str, str | Path], uid: int = USER, host: int = 0) -> Places:
         ours = {os.fsencode(name): os.fsencode(text) for name, text in environment.items()}
-        return account.user_places("/", owner, uid, ours)
+        return account.user_places("/", host, uid, ours)
 
     return look
 
@@ -50,6 +50,13 @@ def test_places_below_a_root_of_ones_own(tmp_path: Path) -> None:
     assert account.places_at(str(tmp_path)) == host_places(str(tmp_path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+def test_root_below_a_directory_of_somebody_elses(tmp_path: Path) -> None:
+    """Root stays root: what others may have written is refused, and not taken for a user's."""
+    os.chown(tmp_path, USER, USER)
+    assert account.places_at(str(tmp_path)) == host_places(str(tmp_path))
+
+
 def test_a_root_that_is_not_there(tmp_path: Path) -> None:
     """What is missing is left to whoever opens it."""
     assert account.places_at(str(tmp_path / "no")) == host_places(str(tmp_path / "no"))
@@ -57,7 +64,7 @@ def test_a_root_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_users_places(look: Look, runtime: Path) -> None:
     """The ledger is in XDG_RUNTIME_DIR, log and policy in the home, and the host's policy comes first."""
-    places = look({"XDG_RUNTIME_DIR": runtime, "HOME": "/h"}, owner=65534)
+    places = look({"XDG_RUNTIME_DIR": runtime, "HOME": "/h"}, host=65534)
     own = Place("/h", ".local/state/ipcwarden")
     assert places.policies == (Place("/", "var/lib/ipcwarden", (65534,)), own)
     assert (places.logs, places.run) == (own, Place(str(runtime), "ipcwarden"))

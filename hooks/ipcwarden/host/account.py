@@ -30,9 +30,12 @@ def places_at(root: str) -> Places:
         owner = posix.stat(root).st_uid
     except OSError:
         owner = us  # whoever opens it says what is wrong
-    if owner == us or posix.stat("/").st_uid == us:
+    if owner == us:
         return host_places(root)
-    return user_places(root, owner, outer_uid(us), environment())
+    host, uid = posix.stat("/").st_uid, outer_uid(us)
+    if us == host or uid == 0:
+        return host_places(root)  # root, on a directory of somebody else's: whoever opens it says what is wrong
+    return user_places(root, host, uid, environment())
 
 
 def outer_uid(uid: int) -> int:
@@ -44,12 +47,15 @@ def outer_uid(uid: int) -> int:
     return _UNMAPPED_UID
 
 
-def user_places(root: str, owner: int, uid: int, known: dict[bytes, bytes]) -> Places:
-    """Return where things lie for the user `uid`, who has the environment `known`; `root` belongs to `owner`."""
+def user_places(root: str, host: int, uid: int, known: dict[bytes, bytes]) -> Places:
+    """Return where things lie for the user `uid`, who has the environment `known`.
+
+    `host` is the uid that the host's root has as seen from here.
+    """
     # The host's root has no number in a user namespace, nor has anybody else who is not the user: all look alike.  But
     # who could have put something below `root`, where each directory is such a one's and nobody may write but its
     # owner?  From the root directory on, which is the host's, only the host's root, or whom that has let.
-    owners = (owner,)
+    owners = (host,)
     runtime = next(filter(is_private, (_directory(known, b"XDG_RUNTIME_DIR"), f"/run/user/{uid}")), "")
     home, settings = _directory(known, b"HOME"), _directory(known, b"XDG_CONFIG_HOME")
     sources = Place(settings, "ipcwarden") if settings else Place(home, ".config/ipcwarden")
