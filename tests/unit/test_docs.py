@@ -15,9 +15,11 @@ from jsonschema import Draft202012Validator
 import ipcwarden
 from ipcwarden import errors, hook, layout, privileges
 from ipcwarden.cli import VERBS, cli
+from ipcwarden.cli.install import command as install
 from ipcwarden.cli.logs import EVENTS
+from ipcwarden.registration import containersconf, crio
 from ipcwarden.registration.entry import SECONDS, Registration, RegistrationError
-from ipcwarden.registration.hooksd import DIRECTORY
+from ipcwarden.registration.hooksd import DIRECTORY, PRECREATE
 from support import documents
 from support.documents import NAMES, Block, all_blocks, code, commands, table
 from support.shell import REPOSITORY
@@ -42,13 +44,29 @@ KINDS = {
     ("console", "make"),  # targets of the Makefile
 }
 # Options that are other programs'.
-FOREIGN = {"--ipc", "--privileged", "--sysctl", "--user", "--userns"}
+FOREIGN = {
+    "--add-runtime",
+    "--default-runtime",
+    "--ipc",
+    "--privileged",
+    "--runc-binary",
+    "--sysctl",
+    "--user",
+    "--userns",
+}
+# Of engines, in directories of theirs.
+OWN_FILES = (
+    (containersconf.DIRECTORY, containersconf.NAME),
+    (containersconf.PRECREATE, PRECREATE),
+    (crio.DIRECTORY, crio.NAME),
+)
 # What no verb has and every verb takes.
 COMMON = {"--help", "--root", "--version"}
 PATHS = (
     *(f"/{getattr(layout, name)}" for name in ("SOURCES", "SITE_PROFILES", "STATE", "RUN", "LOGS", "PROGRAMS")),
     f"/{DIRECTORY}/10-ipcwarden-",
     "/etc/containers/oci/hooks.d/10-ipcwarden-",  # where install.md puts them with --hooks-dir
+    *(f"/{directory}/{name}" for directory, name in OWN_FILES),
     "/opt/ipcwarden",  # the environment that install.md makes
     "/usr/local/bin/ipcwarden",
     "/etc/logrotate.d/ipcwarden",
@@ -139,7 +157,9 @@ def test_a_call_is_one_that_the_command_line_knows(place: str, call: str) -> Non
         found = command.get_command(context, words.pop(0))
         assert found is not None, place
         command = found
-    options = {name: option for option in command.get_params(context) for name in option.opts}
+    options = {
+        name: option for option in command.get_params(context) for name in (*option.opts, *option.secondary_opts)
+    }
     for word, behind in zip(words, [*words, ""][1:], strict=True):
         if word.startswith("-"):
             assert word in options, f"{place}: {word}"
@@ -149,7 +169,7 @@ def test_a_call_is_one_that_the_command_line_knows(place: str, call: str) -> Non
 
 def _options(command: click.Command) -> set[str]:
     context = click.Context(command)
-    names = {name for parameter in command.get_params(context) for name in parameter.opts}
+    names = {name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
     if isinstance(command, click.Group):
         for each in command.list_commands(context):
             inner = command.get_command(context, each)
@@ -164,6 +184,24 @@ def test_an_option_exists(document: str) -> None:
     known = _options(cli) | COMMON | FOREIGN | set(re.findall(r"--[a-z-]+", hook.USAGE))
     named = {word for text in documents.inline(document) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
     assert named - known == set()
+
+
+def test_options_of_install_are_in_its_table() -> None:
+    """Each with the engines that have it."""
+    told = {
+        (option, engine)
+        for options, engines, _ in table(INSTALL, "Options of install")
+        for option in code(options)
+        for engine in (install.commands if engines == "all" else engines.split(", "))
+    }
+    there = {
+        (name, engine)
+        for engine, command in install.commands.items()
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("-")
+    }
+    assert told == there
 
 
 def test_every_verb_is_in_the_readme_or_the_instructions() -> None:

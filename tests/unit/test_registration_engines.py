@@ -287,6 +287,14 @@ def test_handler_of_containerd_stands_beside_the_default(root: Path) -> None:
     assert "handler: warden" in said
 
 
+def test_file_of_ours_alone_keeps_its_version(root: Path) -> None:
+    """Nobody has to say twice which it is."""
+    (root / CONTAINERD).unlink()
+    call(root, "install", "containerd", "--config-version", "3")
+    call(root, "install", "containerd", "--handler", "warden")
+    assert tomllib.loads((root / CONTAINERD).read_text())["version"] == 3
+
+
 def test_program_that_containerd_ran_is_wrapped(root: Path) -> None:
     """Not another one of our choice."""
     crun = find("crun").path

@@ -126,9 +126,9 @@ class Containerd:
         text = self.file.text
         before = None if text is None else self.file.judged(containerd.unregister, text)
         there = self.file.judged(containerd.version_of, before or "")
-        after = self.file.judged(
-            containerd.register, text, wrapper, handler, there or version or _version_of_the_program(self.file.path)
-        )
+        ours = self.file.judged(containerd.version_of, text or "")
+        wanted = there or version or ours or _version_of_the_program(self.file.path)
+        after = self.file.judged(containerd.register, text, wrapper, handler, wanted)
         self._check_imports(after)
         return self.file.changes(before, after)
 
