@@ -178,6 +178,23 @@ def test_a_joiner(engine: PodmanEngine, warden: Warden) -> None:
     assert of_policy(namespace.limits(owner.namespace)) == WANTED
 
 
+def test_a_pod(engine: PodmanEngine, warden: Warden) -> None:
+    """A pod's namespace is the infra container's: a member's end finds it in use, the last one's frees it."""
+    govern(engine, warden)
+    with engine.pod() as pod:
+        member = engine.start(*LEAVE, "--wait", flags=[f"--pod={pod}"])
+        member.wait_for(MADE)
+        infra = engine.podman.infra(pod)
+        assert of_policy(namespace.limits(member.namespace)) == WANTED
+        member.stop()
+        assert audit(engine, warden, member.id)[-1]["present"]["shm"]["count"] == LEFT["shm"]
+        member.remove()
+    last = audit(engine, warden, infra)[-1]
+    assert counts(last) == LEFT
+    assert last["namespace"]["destroyed"] is True
+    assert ledger(engine) == []
+
+
 def test_facts(engine: PodmanEngine, warden: Warden) -> None:
     """Name and image come from the user's storage, as root's do from root's."""
     govern(engine, warden)
