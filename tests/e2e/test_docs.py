@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAMED = "docker.io/library/busybox:latest"
 HOOKS_DIR = "usr/share/containers/oci/hooks.d"
-INSTALL, AUDIT, SCAN = "docs/install.md", "docs/audit.md", "docs/scan.md"
+INSTALL, AUDIT, SCAN, DOCTOR = "docs/install.md", "docs/audit.md", "docs/scan.md", "docs/doctor.md"
 # A path at the beginning of a word, but for those that are the kernel's.
 _PATH = re.compile(r"""(?<![^\s'"=>(\[])/(?!proc/)(?=[a-z])""")
 # What is never the same twice.
@@ -136,7 +136,7 @@ def steps(document: str) -> list[Block]:
     return [block for block in documents.blocks(document) if block.info in wanted]
 
 
-@pytest.mark.parametrize("document", ["README.md", INSTALL, SCAN])
+@pytest.mark.parametrize("document", ["README.md", INSTALL, SCAN, DOCTOR])
 def test_a_document_does_what_it_says(session: Session, document: str) -> None:
     """Its commands, in order, say what stands below them."""
     for block in steps(document):
@@ -145,7 +145,7 @@ def test_a_document_does_what_it_says(session: Session, document: str) -> None:
 
 def test_no_other_document_tells_to_run_anything() -> None:
     """But one, whose commands have a test below."""
-    others = [name for name in documents.NAMES if name not in ("README.md", INSTALL, AUDIT, SCAN)]
+    others = [name for name in documents.NAMES if name not in ("README.md", INSTALL, AUDIT, SCAN, DOCTOR)]
     assert [str(block) for name in others for block in documents.blocks(name, "console") if len(block.info) == 1] == []
 
 

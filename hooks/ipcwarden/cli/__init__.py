@@ -27,6 +27,7 @@ VERBS = {
     "uninstall": "Undo what install has done.",
     "show": "Show a running container's limits, usage and objects.",
     "scan": "Say what a policy would mean for what runs now.",
+    "doctor": "Find what is wrong with the installation.",
     "audit": "Read the audit log.",
     "disable": "Let containers start ungoverned: the kill switch.",
     "enable": "Govern containers that start from now on again.",

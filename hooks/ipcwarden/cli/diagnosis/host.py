@@ -1,0 +1,281 @@
+"""What hooks need of the host itself: a policy, a ledger, a log, a kernel; and whether they are switched off."""
+
+from __future__ import annotations
+
+import os
+import posix
+from dataclasses import dataclass
+
+from ipcwarden import compiler
+from ipcwarden.cli.diagnosis.finding import NOTE, PROBLEM, WARNING, Finding
+from ipcwarden.compiler import activation
+from ipcwarden.core.policy import MAX_POLICY_BYTES, PREVIOUS_FORMAT
+from ipcwarden.core.switch import is_switched_off
+from ipcwarden.errors import PolicyError, RecordError, WardenError, why
+from ipcwarden.files import O_FILE, open_place, open_regular, read, unsafe
+from ipcwarden.host.namespace import identify, open_own
+from ipcwarden.host.procfs import read_limits
+from ipcwarden.layout import COMPILED, LOG, SOURCES, STATE, SWITCH, beneath
+from ipcwarden.stages.collection import find_due, strays
+from ipcwarden.stages.site import HOME
+from ipcwarden.syscalls import pidfd_ipc_namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.policy import Policy
+    from ipcwarden.core.switch import Switch
+    from ipcwarden.host.namespace import Features
+    from ipcwarden.layout import Place
+    from ipcwarden.stages.collection import Due
+    from ipcwarden.stages.site import Site
+
+_LITTLE = 64 << 20  # bytes: some thousand records
+_SHOWN = 5  # names in one line
+_COMPILE = "ipcwarden compile"
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """The policy in force and what is written: `fault` says why there is none in force that hooks would use.
+
+    `compiled` is what the sources would give, None where they give nothing; `errors` and `sources_fault` say why.
+    """
+
+    path: str
+    sources: str
+    in_force: Policy | None = None
+    fault: str = ""
+    hint: str = ""
+    is_old: bool = False
+    compiled: Policy | None = None
+    errors: int = 0
+    sources_fault: str = ""
+
+
+def look_at_policy(root: str) -> PolicyFacts:
+    """Read the policy in force, and compile the sources beside it."""
+    path, sources = beneath(root, f"{STATE}/{COMPILED}"), beneath(root, SOURCES)
+    in_force, fault, hint = None, "", ""
+    try:
+        in_force = activation.in_force(root)
+        if in_force is None:
+            fault, hint = "there is none", _COMPILE
+    except PolicyError as error:
+        fault, hint = str(error.args[0]), error.hint
+    is_old = False
+    try:
+        is_old = read(path, MAX_POLICY_BYTES).startswith(PREVIOUS_FORMAT)
+    except (OSError, ValueError):
+        pass  # then there is a fault
+    compiled, errors, sources_fault = None, 0, ""
+    try:
+        outcome = compiler.load(root)
+        compiled = outcome.policy
+        errors = sum(finding.severity == "error" for finding in outcome.findings)
+    except PolicyError as error:
+        sources_fault = str(error.args[0])
+    return PolicyFacts(path, sources, in_force, fault, hint, is_old, compiled, errors, sources_fault)
+
+
+def judge_policy(facts: PolicyFacts, release: str) -> list[Finding]:
+    """Judge it; `release` is the kernel that runs."""
+    found: list[Finding] = []
+    policy = facts.in_force
+    if policy is None:
+        message = f"no policy is in force: {facts.fault}"
+        found.append(Finding("policy", PROBLEM, facts.path, message, facts.sources_fault or facts.hint))
+    elif facts.is_old:
+        found.append(Finding("policy", WARNING, facts.path, "its format is an older version's", _COMPILE))
+    if policy and not policy.rules:
+        message = "it has no rule, so that no container is governed"
+        found.append(Finding("policy", WARNING, facts.path, message, "add rules, then ipcwarden compile"))
+    if policy and policy.release != release:
+        message = f"compiled on {f'kernel {policy.release}' if policy.release else 'no kernel'}, and this is {release}"
+        found.append(Finding("release", WARNING, facts.path, message, _COMPILE))
+    if policy and facts.sources_fault:
+        found.append(Finding("pending", WARNING, facts.sources, facts.sources_fault, "then ipcwarden compile"))
+    if facts.errors:
+        message = f"what is written cannot be compiled: {facts.errors} error{'s' * (facts.errors > 1)}"
+        found.append(Finding("pending", WARNING, facts.sources, message, "ipcwarden check says where and what"))
+    elif policy and facts.compiled and not activation.same_sources(facts.compiled, policy):
+        message = f"pending: what is written is not what is in force, {policy.digest[:12]}"
+        found.append(Finding("pending", WARNING, facts.sources, message, _COMPILE))
+    return found
+
+
+def judge_switch(switch: Switch | None, root: str, now: str) -> list[Finding]:
+    """Judge the kill switch; `now` is RFC 3339 in UTC."""
+    path = beneath(root, f"{SOURCES}/{SWITCH}")
+    if switch is None:
+        return []
+    if switch.fault:
+        message = f"the kill switch is there, and not obeyed: {switch.fault}"
+        return [Finding("switch", WARNING, path, message, "ipcwarden disable sets it as it should be; or remove it")]
+    if not is_switched_off(switch, now):
+        message = f"the kill switch was on until {switch.until}"
+        return [Finding("switch", NOTE, path, message, "ipcwarden enable removes it")]
+    until = f"until {switch.until}" if switch.until else "with no end"
+    by = "" if switch.by is None else f", by uid {switch.by}"
+    message = f"the kill switch is on {until}{by}: {switch.reason or 'no reason is given'}"
+    return [Finding("switch", PROBLEM, path, message, "ipcwarden enable, once the reason is gone")]
+
+
+@dataclass(frozen=True)
+class Room:
+    """A directory that is written to: why that cannot be, and how much is left where it lies, None if not known."""
+
+    path: str
+    fault: str = ""
+    hint: str = ""
+    free: int | None = None
+    read_only: bool = False
+
+
+def look_at_place(place: Place, file: str = "") -> Room:
+    """See whether a directory can be used, and a file in it be appended to; what is missing hooks make themselves."""
+    path = str(place)
+    fault = hint = ""
+    try:
+        directory = open_place(place)
+        try:
+            if file:
+                _open_to_append(directory, file)
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        pass
+    except WardenError as error:
+        fault, hint = str(error.args[0]), error.hint
+    except (OSError, ValueError) as error:
+        fault = f"cannot append to '{path}/{file}': {why(error) if isinstance(error, OSError) else error}"
+    while path != "/" and not os.path.exists(path):
+        path = os.path.dirname(path)
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return Room(str(place), fault, hint)
+    free = status.f_bavail * status.f_frsize
+    return Room(str(place), fault, hint, free, bool(status.f_flag & os.ST_RDONLY))
+
+
+def _open_to_append(directory: int, name: str) -> None:
+    try:
+        fd = open_regular(name, posix.O_WRONLY | posix.O_APPEND | O_FILE, directory)
+    except FileNotFoundError:
+        return
+    try:
+        wrong = unsafe(posix.fstat(fd))
+    finally:
+        posix.close(fd)
+    if wrong:
+        raise ValueError(wrong)
+
+
+def judge_room(check: str, room: Room) -> list[Finding]:
+    """Judge the log's directory, or the ledger's."""
+    if room.fault:
+        return [Finding(check, PROBLEM, room.path, room.fault, room.hint or "only root may write there")]
+    if room.read_only:
+        message = "it lies on a file system that is mounted read-only"
+        return [Finding(check, PROBLEM, room.path, message, "mount one that can be written there")]
+    if room.free is not None and room.free < _LITTLE:
+        severity = WARNING if room.free else PROBLEM
+        message = f"{room.free >> 20} MiB are left on its file system"
+        return [Finding(check, severity, room.path, message, "make room; ipcwarden gc delivers what waits")]
+    return []
+
+
+def judge_pins(due: list[Due], lost: list[str], path: str) -> list[Finding]:
+    """Judge what gc would do: `due` are entries, `lost` pins that no entry speaks of."""
+    found = []
+    for reason, severity, said in (
+        ("gone", WARNING, "ended, and no poststop came"),
+        ("unfinished", WARNING, "were left half-way by a hook"),
+        ("undelivered", WARNING, "have records that are not in the log"),
+        ("unreadable", PROBLEM, "are no entries that can be read"),
+    ):
+        names = [each.container for each in due if each.reason == reason]
+        if names:
+            found.append(Finding("pins", severity, path, f"{_some(names)} {said}", "ipcwarden gc --older-than 60s"))
+    if lost:
+        found.append(Finding("pins", PROBLEM, path, f"{_some(lost)}: pins without an entry", "ipcwarden gc"))
+    return found
+
+
+def look_at_pins(site: Site) -> tuple[list[Due], list[str]]:
+    """Return what gc would find; changes nothing.  Raises `RecordError`."""
+    if not site.has_ledger():
+        return [], []
+    try:
+        return find_due(site, release=False), strays(site)
+    except OSError as error:
+        raise RecordError(f"cannot read '{site.places.run}': {why(error)}") from error
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(sorted(names)[:_SHOWN]) + more
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What this kernel has: what it lacks has a fallback, but for `fault`."""
+
+    fault: str = ""
+    pidfd_namespaces: bool = True
+    ids: bool = True
+    handles: bool = True
+    home: str = ""  # why process 1's mount namespace cannot be seen
+
+
+def look_at_kernel(features: Features, home: str = HOME) -> Kernel:
+    """Ask it; a feature that is turned off is one that it lacks."""
+    fault = reason = ""
+    try:
+        read_limits()
+        fd = open_own()
+    except WardenError as error:
+        return Kernel(str(error))
+    try:
+        identity = identify(fd, features)
+    finally:
+        os.close(fd)
+    by_pidfd = features.pidfd_namespaces and _has_pidfd_namespaces()
+    try:
+        os.stat(home)
+    except OSError as error:
+        reason = why(error)
+    return Kernel(fault, by_pidfd, bool(identity.id), bool(identity.handle), reason)
+
+
+def _has_pidfd_namespaces() -> bool:
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        os.close(pidfd_ipc_namespace(pidfd))
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def judge_kernel(kernel: Kernel, release: str) -> list[Finding]:
+    """Judge it."""
+    if kernel.fault:
+        return [Finding("kernel", PROBLEM, release, kernel.fault, "CONFIG_SYSVIPC, CONFIG_POSIX_MQUEUE, CONFIG_IPC_NS")]
+    lacks = [
+        (kernel.ids, "it has no ids of namespaces (Linux 6.18): inodes, which are used again, tell them apart"),
+        (kernel.handles, "it has no handles of namespaces (Linux 6.18): records say null for `destroyed`"),
+        (kernel.pidfd_namespaces, "it opens no namespace by pidfd (Linux 6.11): /proc is used"),
+    ]
+    found = [Finding("kernel", NOTE, release, message) for has, message in lacks if not has]
+    if kernel.home:
+        message = f"{kernel.home}: a pin of podman's --userns may lie where its poststop cannot see it"
+        hint = "" if kernel.handles else "ipcwarden gc frees those"
+        found.append(Finding("kernel", NOTE, HOME, message, hint))
+    return found
+
+
+def log_of(site: Site) -> Room:
+    """See whether the log can be written."""
+    return look_at_place(site.places.logs, LOG)
