@@ -14,7 +14,7 @@ import pytest
 from support import namespace, residue
 from support.cri import CriError
 from support.daemon import program
-from support.engine import EVERY, but
+from support.engine import but
 from support.shell import run, until
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ LEAVE = ["leave", "--shm=1", "--shm-size=1048576", "--sem=2", "--msg=1", "--msg-
 MADE = "made shm=1 sem=2 msg=1 mqueue=1"
 
 only = pytest.mark.parametrize
-every = only("engine", EVERY, indirect=True)
+_NATIVE = ("native-runc", "native-crun")  # nothing but runc and crun, as long as nobody governs
+every = only("engine", but(*_NATIVE), indirect=True)
 podmans = only("engine", ["podman-runc", "podman-crun", "rootless-runc", "rootless-crun"], indirect=True)
-with_userns = only("engine", but("docker"), indirect=True)
+with_userns = only("engine", but("docker", *_NATIVE), indirect=True)
 
 
 @every
@@ -131,13 +132,13 @@ def test_proc_sys_is_writable_on_demand(engine: Engine) -> None:
     assert ended.check().stdout == "77\n"
 
 
-@only("engine", but("rootless-runc", "rootless-crun"), indirect=True)
+@only("engine", but("rootless-runc", "rootless-crun", *_NATIVE), indirect=True)
 def test_memory_limit_holds(engine: Engine) -> None:
     """A container that touches more memory than its limit is killed."""
     assert engine.run("leave", "--shm=1", "--shm-size=67108864", memory=16 << 20).code != 0
 
 
-@only("engine", but("docker"), indirect=True)
+@only("engine", but("docker", *_NATIVE), indirect=True)
 def test_annotations_arrive(engine: Engine) -> None:
     """An annotation does not keep a container from running."""
     assert engine.run("true", annotations={"org.example/team": "db"}).code == 0
