@@ -216,3 +216,19 @@ def test_podman_builds_images_beside_precreate(podman: Callable[[str], Podman], 
     site("rmi", built).check()
     told = site(*build, "--no-cache", f"--hooks-dir={ward.root}/usr/share/ipcwarden/precreate.d", str(tmp_path))
     assert 'unknown stage "precreate"' in told.stderr
+
+
+def test_containerd_s_own_defaults_are_edited(ward: Warden) -> None:
+    """All of what it writes for a start, and it reads the same with one value more."""
+    file = ward.root / "etc/containerd/config.toml"
+    file.parent.mkdir()
+    before = run(program("containerd"), "config", "default").check().stdout
+    file.write_text(before, encoding="utf-8")
+    ward("install", "containerd").check()
+    changed = [line for line in text(file).splitlines() if line not in before.splitlines()]
+    assert len(changed) == 1
+    assert str(ward.wrapper("runc")) in changed[0]
+    dumped = run(program("containerd"), f"--config={file}", "config", "dump").check().stdout
+    assert str(ward.wrapper("runc")) in dumped
+    ward("uninstall", "containerd").check()
+    assert text(file) == before

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ipcwarden.registration import runtimes
 from ipcwarden.registration.changes import Change, Directory
 from ipcwarden.registration.entry import RegistrationError
 from ipcwarden.registration.interpreter import check
@@ -93,3 +94,68 @@ def test_edited_file_stays_its_owner_s(safe: Path) -> None:
     Change(Directory(str(safe)), "config.json", b"before", b"after").make()
     status = (safe / "config.json").stat()
     assert (status.st_uid, status.st_gid) == (SOMEBODY, SOMEBODY)
+
+
+@pytest.fixture
+def runc(safe: Path) -> Path:
+    """Make a runtime that answers for its version, in a directory of root's."""
+    (safe / "sbin").mkdir()
+    runc = safe / "sbin" / "runc"
+    runc.write_text('#!/bin/sh\necho "runc version 9"\n')
+    runc.chmod(0o755)
+    return runc
+
+
+def test_runtime_of_root_is_good(runc: Path) -> None:
+    """It is called for its version."""
+    assert runtimes.check(str(runc)) == runtimes.Runtime(str(runc), "runc version 9\n")
+
+
+@pytest.mark.parametrize("which", ["sbin", "sbin/runc"])
+@pytest.mark.parametrize(("mode", "owner"), [(0o775, 0), (0o757, 0), (0o755, SOMEBODY)])
+def test_runtime_of_others_is_refused(runc: Path, safe: Path, which: str, mode: int, owner: int) -> None:
+    """Root would run what somebody else has put there."""
+    os.chown(safe / which, owner, 0)
+    (safe / which).chmod(mode)
+    with pytest.raises(RegistrationError, match=f"'{safe / which}': (others can write it|it belongs to uid)"):
+        runtimes.check(str(runc))
+
+
+def test_runtime_that_fails_is_refused(runc: Path) -> None:
+    """With what it says."""
+    runc.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    with pytest.raises(RegistrationError, match="--version ended with 3: broken"):
+        runtimes.check(str(runc))
+
+
+def test_own_wrapper_is_no_runtime(runc: Path, safe: Path) -> None:
+    """Neither by its path nor behind a link: it would call itself for ever."""
+    (safe / "usr/libexec/ipcwarden").mkdir(parents=True)
+    wrapper = safe / "usr/libexec/ipcwarden/ipcwarden-runc"
+    runc.rename(wrapper)
+    runc.symlink_to(wrapper)
+    for each in (wrapper, runc):
+        with pytest.raises(RegistrationError, match="it is ipcwarden's own"):
+            runtimes.check(str(each))
+
+
+def test_first_good_runtime_is_found(runc: Path, safe: Path) -> None:
+    """One that others can replace is passed by, and named where there is no other."""
+    (safe / "bin").mkdir(mode=0o777)
+    shutil.copy(runc, safe / "bin" / "runc")
+    (safe / "bin").chmod(0o777)
+    directories = (str(safe / "none"), str(safe / "bin"), str(safe / "sbin"))
+    assert runtimes.find("runc", directories).path == str(runc)
+    runc.unlink()
+    with pytest.raises(RegistrationError, match=f"'{safe}/bin': others can write it"):
+        runtimes.find("runc", directories)
+
+
+def test_copy_of_a_foreign_file_is_its_owner_s(safe: Path) -> None:
+    """Whoever could read the file can read the copy, and nobody else."""
+    (safe / "config").write_text("before")
+    (safe / "config").chmod(0o640)
+    os.chown(safe / "config", SOMEBODY, SOMEBODY)
+    Change(Directory(str(safe)), "copy", None, b"before", copy_of="config").make()
+    status = (safe / "copy").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (SOMEBODY, SOMEBODY, 0o640)

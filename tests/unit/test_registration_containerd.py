@@ -151,6 +151,7 @@ def test_imported_file_that_overrides_is_known(text: str, version: int, overridd
         ("version = 1", "it has version 1"),
         ("version = 5", "it has version 5"),
         ('version = 2\ndisabled_plugins = ["cri"]', "disabled_plugins has the CRI plugin"),
+        ('disabled_plugins = ["cri"]', "disabled_plugins has the CRI plugin"),
         (f'version = 2\n{CRI2}.containerd.default_runtime]\nruntime_type = "x"', "default_runtime_name"),
         (f'version = 2\n{CRI2}.containerd.runtimes.runc]\nruntime_type = "io.containerd.kata.v2"', "kata.v2"),
         (f"version = 2\n{CRI2}.containerd]\nruntimes = 1", "runtimes' is not a table"),

@@ -141,15 +141,15 @@ def _without_us(text: str | None) -> str | None:
 def _version(document: Table) -> int | None:
     if not document:
         return None
-    version = document.get("version")
-    if version not in _PLUGINS:
-        said = "no version" if version is None else f"version {version!r}"
-        raise ConfigError(f"it has {said}: containerd config migrate writes one that has version 2 or later")
     disabled = document.get("disabled_plugins")
     if isinstance(disabled, list) and {"cri", *_PLUGINS.values()} & {
         each for each in disabled if isinstance(each, str)
     }:
         raise ConfigError("its disabled_plugins has the CRI plugin, so that it would govern nothing")
+    version = document.get("version")
+    if version not in _PLUGINS:
+        said = "no version" if version is None else f"version {version!r}"
+        raise ConfigError(f"it has {said}: containerd config migrate writes one that has version 2 or later")
     return int(version)
 
 
