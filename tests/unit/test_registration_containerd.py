@@ -150,6 +150,7 @@ def test_imported_file_that_overrides_is_known(text: str, version: int, overridd
         ('root = "/x"', "it has no version"),
         ("version = 1", "it has version 1"),
         ("version = 5", "it has version 5"),
+        ("version = [2]", "it has version"),
         ('version = 2\ndisabled_plugins = ["cri"]', "disabled_plugins has the CRI plugin"),
         ('disabled_plugins = ["cri"]', "disabled_plugins has the CRI plugin"),
         (f'version = 2\n{CRI2}.containerd.default_runtime]\nruntime_type = "x"', "default_runtime_name"),
@@ -169,3 +170,9 @@ def test_handler_of_others_is_refused() -> None:
     """It is not ours to change."""
     with pytest.raises(ValueError, match="a handler 'crun' that is none of ours"):
         register(CRUN, WRAPPER, "crun", 2)
+
+
+@pytest.mark.parametrize("text", ["version = 1", 'disabled_plugins = ["cri"]', "broken", "[plugins.cri]\n"])
+def test_file_without_us_is_not_judged(text: str) -> None:
+    """There is nothing to take out, whatever else is wrong with it."""
+    assert unregister(text) == text
