@@ -206,7 +206,7 @@ def test_options_of_install_are_in_its_table() -> None:
 
 def test_every_verb_is_in_the_readme_or_the_instructions() -> None:
     """Nobody has to find one by chance."""
-    text = documents.read("README.md") + documents.read(INSTALL) + documents.read("docs/scan.md") + documents.read("docs/doctor.md")
+    text = "".join(map(documents.read, ("README.md", INSTALL, "docs/scan.md", "docs/doctor.md")))
     assert [verb for verb in VERBS if f"ipcwarden {verb}" not in text] == []
 
 

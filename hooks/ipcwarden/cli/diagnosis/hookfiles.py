@@ -78,11 +78,17 @@ def look(path: str) -> HooksDirectory:
 
 def _file(path: str) -> HookFile:
     try:
-        status = os.stat(path)  # engines follow links
-        real = os.path.realpath(path)
-        return HookFile(path, read(real, _LARGEST), foreign=unsafe(status))
+        return HookFile(path, content_of(path), foreign=unsafe(os.stat(path)))
     except (OSError, ValueError) as error:
         return HookFile(path, None, why(error) if isinstance(error, OSError) else str(error))
+
+
+def content_of(path: str) -> bytes:
+    """Read a file of others' as engines do, which follow links; never a FIFO, nor without end.
+
+    Raises `OSError`, `ValueError` with what is wrong with it.
+    """
+    return read(os.path.realpath(path), _LARGEST)
 
 
 def fault_in(content: bytes) -> str:

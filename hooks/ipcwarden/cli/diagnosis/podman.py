@@ -51,10 +51,8 @@ def look(root: str, environment: Mapping[str, str]) -> Podman:
     findings: list[Finding] = []
     for path in _configurations(root, environment):
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-            after = containersconf.hooks_dirs(text, dirs)
-        except (FileNotFoundError, IsADirectoryError):
+            after = containersconf.hooks_dirs(hookfiles.content_of(path).decode("utf-8"), dirs)
+        except FileNotFoundError:
             continue
         except (OSError, ValueError, RecursionError) as error:
             reason = why(error) if isinstance(error, OSError) else str(error)

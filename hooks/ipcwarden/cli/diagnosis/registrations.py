@@ -18,7 +18,7 @@ from ipcwarden.registration.changes import Directory
 from ipcwarden.registration.engines import Containerd, Docker
 from ipcwarden.registration.entry import HOOK_FILE, RegistrationError
 from ipcwarden.registration.programs import Programs
-from ipcwarden.registration.targets import config_file, crio_files
+from ipcwarden.registration.targets import config_file
 from ipcwarden.unit import NAMES
 
 TYPE_CHECKING = False
@@ -128,12 +128,18 @@ def _of_crio(root: str) -> tuple[list[Registered], list[Finding]]:
     file = config_file(root, (crio.DIRECTORY, crio.NAME), None)
     handlers = {} if file.text is None else file.judged(crio.registered, file.text)
     findings = []
-    for path, text in crio_files(root) if handlers else []:
-        late = os.path.basename(path) > crio.NAME and not path.endswith("/".join(crio.MAIN))
-        if late and any(file.judged(crio.overrides, text, _handler(name)) for name in handlers):
+    for path in _later(f"{file.directory.path}/{crio.NAME}") if handlers else []:
+        text = hookfiles.content_of(path).decode("utf-8")
+        if any(file.judged(crio.overrides, text, _handler(name)) for name in handlers):
             message = f"it is read after '{crio.NAME}', and has the last word"
             findings.append(Finding("not-default", WARNING, path, message, f"give it a name before {crio.NAME}"))
     return [Registered("crio", file.path, path, root=root) for path in handlers.values()], findings
+
+
+def _later(path: str) -> list[str]:
+    """Return the files that are read after one."""
+    directory, own = os.path.split(path)
+    return sorted(f"{directory}/{name}" for name in os.listdir(directory) if name > own)
 
 
 def _handler(name: str) -> str | None:
@@ -250,8 +256,7 @@ def _fault(path: str, base: str, executable: bool) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return hookfiles.content_of(path).decode("utf-8")
     except (OSError, ValueError):
         return ""
 
