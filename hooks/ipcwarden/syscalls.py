@@ -17,6 +17,7 @@ CLONE_NEWIPC = 0x08000000
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
+RLIMIT_MSGQUEUE = 12
 NSFS_MAGIC = 0x6E736673
 
 _AT_EMPTY_PATH = 0x1000
@@ -163,6 +164,15 @@ def open_by_handle_at(handle: bytes) -> int:
     Raises `OSError`: ESTALE once nothing holds the namespace any more.
     """
     return _call("open_by_handle_at", _FD_NSFS_ROOT, _buffer(handle), posix.O_RDONLY | posix.O_CLOEXEC)
+
+
+def prlimit(pid: int, resource: int, soft: int, hard: int) -> None:
+    """Set a resource limit of a process: prlimit(2).
+
+    Raises `OSError`: EPERM where its uids and gids are not all our real ones, or to raise a hard limit.
+    """
+    limits = _buffer(soft.to_bytes(8, byteorder) + hard.to_bytes(8, byteorder))
+    _call("prlimit", pid, resource, limits, None)
 
 
 def set_no_new_privs() -> None:

@@ -16,9 +16,8 @@ from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import NamespaceError, RecordError, why
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
-from ipcwarden.layout import NAMESPACES, beneath
 from ipcwarden.stages.case import open_case, plan_of
-from ipcwarden.stages.company import company_in, enforcer
+from ipcwarden.stages.company import company_in, enforcer, since_widened
 from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
 from ipcwarden.values import value
@@ -136,7 +135,7 @@ def _in_force(site: Site, case: Case) -> dict[str, int] | None:
             raise NamespaceError(f"cannot govern the container: '{path}' is the host's IPC namespace")
     finally:
         os.close(fd)
-    if not os.path.isdir(beneath(site.root, NAMESPACES)):
+    if not os.path.isdir(str(site.places.namespaces)):
         return None  # no hook has run since the boot, and to explain changes nothing
     room = enter(site.namespaces, identity.name)
     if room is None:
@@ -146,7 +145,7 @@ def _in_force(site: Site, case: Case) -> dict[str, int] | None:
     finally:
         room.leave()
     owner = enforcer(company) or next(iter(company.values()), None)
-    return limits_of(owner) if owner else None
+    return since_widened(site, owner, limits_of(owner)) if owner else None
 
 
 def document_of(explained: Explanation) -> dict[str, Document]:

@@ -2,15 +2,22 @@
 
 It is what the ledger would say if every entry were read; its lock makes joining and leaving one thing after another.
 Whoever locks an entry as well does that first.
+
+Where a joiner was allowed to widen the limits, one more file has those: they outlive the joiner, and concern everybody
+there, whose entries are others' to lock.
 """
 
 from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import RecordError, why
-from ipcwarden.files import O_FILE
+from ipcwarden.files import O_FILE, read, write_whole
 from ipcwarden.syscalls import LOCK_EX, flock
+
+_WIDENED, _DRAFT = ".widened", ".widened.new"  # no members: a key never starts with a dot
+_MAX_WIDENED_BYTES = 4096
 
 
 class Room:
@@ -21,7 +28,7 @@ class Room:
 
     def members(self) -> list[str]:
         """Return the keys of the members' ledger entries."""
-        return sorted(posix.listdir(self.fd))
+        return sorted(name for name in posix.listdir(self.fd) if not name.startswith("."))
 
     def add(self, key: str) -> None:
         """Make a container a member.  Raises `RecordError`."""
@@ -37,12 +44,40 @@ class Room:
         except OSError:
             pass
 
+    def widen(self, limits: dict[str, int]) -> None:
+        """Note limits that have been raised, by name, in place of those noted before; `widened` tells them.
+
+        Raises `RecordError`.
+        """
+        try:
+            if not limits:
+                self.forget()
+                return
+            fd = posix.open(_DRAFT, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | O_FILE, 0o600, dir_fd=self.fd)
+            try:
+                write_whole(fd, serialize({name: str(number) for name, number in limits.items()}).encode("ascii"))
+            finally:
+                posix.close(fd)
+            posix.rename(_DRAFT, _WIDENED, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise RecordError(f"cannot write down what limits a namespace has now: {why(error)}") from error
+
+    def forget(self) -> None:
+        """Take back what `widen` noted."""
+        for name in (_DRAFT, _WIDENED):
+            try:
+                posix.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                pass
+
     def leave(self) -> None:
         """Let the next one have it; a room without members goes."""
         try:
-            posix.rmdir(self.name, dir_fd=self.directory)
+            if not self.members():
+                self.forget()
+                posix.rmdir(self.name, dir_fd=self.directory)
         except OSError:
-            pass  # others are in it
+            pass  # others have come without its lock
         posix.close(self.fd)
 
 
@@ -65,13 +100,25 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
         try:
             flock(fd, LOCK_EX)
             if posix.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == posix.fstat(fd).st_ino:
-                return Room(directory, name, fd)
+                room = Room(directory, name, fd)
+                if create and not room.members():
+                    room.forget()  # an earlier namespace's of the same name, whose last member was killed as it left
+                return room
         except FileNotFoundError:
             pass  # it went while we waited
         except BaseException:
             posix.close(fd)
             raise
         posix.close(fd)
+
+
+def widened(directory: int, name: str) -> dict[str, int]:
+    """Return the limits that have been raised in a namespace, by name; none where nothing can be read."""
+    try:
+        found = parse(read(f"{name}/{_WIDENED}", _MAX_WIDENED_BYTES, directory))
+        return {key: int(str(text)) for key, text in found.items()} if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}  # then those stay that everybody's entries have, which are less
 
 
 def note(directory: int, name: str, key: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from ipcwarden.core.names import cri_memory
-from ipcwarden.core.plan import Plan, decide
+from ipcwarden.core.plan import Plan, Ways, decide
 from ipcwarden.core.policy import match
 from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec
 from ipcwarden.errors import StateError, why
@@ -80,4 +80,5 @@ def _memory_limit(spec: Spec, facts: Facts) -> int | None:
 def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
     """Decide on a case that has a rule; `limits` are those of a namespace that is somebody's already."""
     assert case.profile is not None
-    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits)
+    ways = Ways(case.spec.msgqueue, case.spec.proc_sys_writable)
+    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits, ways)

@@ -6,11 +6,11 @@ import posix
 
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.plan import exceeds
+from ipcwarden.core.plan import exceeds, raised
 from ipcwarden.core.record import container_of
 from ipcwarden.errors import PolicyViolation, WardenError
 from ipcwarden.host.ledger import peek
-from ipcwarden.host.membership import enter, names
+from ipcwarden.host.membership import enter, names, widened
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, open_pinned
 from ipcwarden.host.procfs import read_limits, write_limits
 from ipcwarden.stages.life import identity_of, limits_of
@@ -50,11 +50,17 @@ def limits_in_force(site: Site, fd: int, company: dict[str, dict[str, Document]]
     """
     owner = enforcer(company)
     if owner is not None:
-        return limits_of(owner)
+        return since_widened(site, owner, limits_of(owner))
     if not company:
         return None
     join(fd, site.hosts)
     return read_limits()
+
+
+def since_widened(site: Site, document: dict[str, Document], limits: dict[str, int]) -> dict[str, int]:
+    """Return the limits that an entry has as they are in force now: a joiner may have been allowed to raise them."""
+    identity = identity_of(document)
+    return raised(limits, widened(site.namespaces, identity.name)) if identity else limits
 
 
 def enforcer(company: dict[str, dict[str, Document]]) -> dict[str, Document] | None:
@@ -76,7 +82,7 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], joiner: C
     owner = enforcer(company)
     if owner is None:
         return
-    wanted = limits_of(owner)
+    wanted = since_widened(site, owner, limits_of(owner))
     join(fd, site.hosts)
     found = read_limits()
     wrong = [name for name, number in wanted.items() if found[name] != number]
@@ -108,6 +114,16 @@ def keep(site: Site, fd: int, company: dict[str, dict[str, Document]], joiner: C
     too_much = [f"{name}={found[name]}" for name in wrong if exceeds(name, found[name], wanted[name])]
     if late and too_much:
         raise PolicyViolation(f"the namespace it joined had {', '.join(too_much)} when it started, put right since")
+
+
+def widen(site: Site, room: Room, before: dict[str, int], after: dict[str, int]) -> None:
+    """Note what a joiner has been allowed to raise: from now on that is in force for everybody in the namespace.
+
+    Called once the kernel has taken it, with the namespace's directory locked.  Raises `RecordError`.
+    """
+    more = {name: number for name, number in after.items() if exceeds(name, number, before[name])}
+    if more:
+        room.widen({**widened(site.namespaces, room.name), **more})
 
 
 def protect(site: Site, state: ContainerState) -> None:

@@ -6,13 +6,15 @@ import posix
 
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.plan import exceeds
+from ipcwarden.core.spec import MSGQUEUE
 from ipcwarden.errors import NamespaceError, PolicyViolation
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import read_limits, started, write_limits
-from ipcwarden.stages.company import protect
+from ipcwarden.stages.company import protect, since_widened
 from ipcwarden.stages.life import identity_of, limits_of, lives, texts, wanted_of, was_of
+from ipcwarden.stages.rlimits import limit_queues_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def poststart(site: Site, state: ContainerState) -> None:
             subject = entry.document.get("subject")
             site.subject.update(subject if isinstance(subject, dict) else {})
             if site.subject["enforced"]:
-                _put_right(site, entry, late=state.status == "running")
+                _put_right(site, entry, state)
                 return
         finally:
             entry.release()
@@ -57,8 +59,9 @@ def _entry_of(site: Site, state: ContainerState) -> Entry | None:
     return None
 
 
-def _put_right(site: Site, entry: Entry, late: bool) -> None:
-    wanted = wanted_of(entry.document)
+def _put_right(site: Site, entry: Entry, state: ContainerState) -> None:
+    late = state.status == "running"
+    rlimits = limit_queues_again(entry.document, state.pid)
     identity = identity_of(entry.document)
     assert identity is not None
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
@@ -68,21 +71,25 @@ def _put_right(site: Site, entry: Entry, late: bool) -> None:
         posix.close(fd)
     room = enter(site.namespaces, identity.name)
     try:
+        wanted = since_widened(site, entry.document, wanted_of(entry.document))
         found = read_limits()
         wrong = {name: found[name] for name, number in wanted.items() if found[name] != number}
-        if not wrong:
+        if not wrong and not rlimits:
             return
-        write_limits(wanted, found)
-        entry.write(limits=texts({**limits_of(entry.document), **wanted}))
+        if wrong:
+            write_limits(wanted, found)
+            entry.write(limits=texts({**limits_of(entry.document), **wanted}))
     finally:
         if room is not None:
             room.leave()
     sysctls: list[Document] = []
     for each in entry.document["sysctls"]:  # type: ignore[union-attr]  # a list, as wanted_of has seen
         if isinstance(each, dict) and each["name"] in wrong:
-            sysctls.append({**each, "found": str(wrong[str(each["name"])])})
-    record = site.record("verified", sysctls=sysctls, late=late)
+            name = str(each["name"])
+            sysctls.append({**each, "wanted": str(wanted[name]), "found": str(wrong[name])})
+    record = site.record("verified", sysctls=sysctls, late=late, **rlimits)
     too_much = [f"{name}={number}" for name, number in wrong.items() if exceeds(name, number, wanted[name])]
+    too_much += [MSGQUEUE] if rlimits else []
     if not (late and too_much):
         site.deliver(record, entry.key, entry)
     else:

@@ -13,7 +13,7 @@ from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
-from ipcwarden.stages.company import company_in
+from ipcwarden.stages.company import company_in, since_widened
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain
 
@@ -108,12 +108,13 @@ def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Documen
 def _seen(site: Site, entry: Entry) -> dict[str, Document]:
     objects = inventory()
     limits = read_limits()
+    wanted = since_widened(site, entry.document, wanted_of(entry.document))
     shown = largest(objects)
     return {
         "totals": totals(objects),
         "objects": [dict(each) for each in shown],
         "objects_omitted": len(objects) - len(shown),
-        "drift": drift(wanted_of(entry.document), limits) if site.subject["enforced"] else [],
+        "drift": drift(wanted, limits) if site.subject["enforced"] else [],
     }
 
 
