@@ -20,6 +20,7 @@ from support.shell import REPOSITORY, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from support.docker import Docker
     from support.documents import Block
     from support.podman import Podman
 
@@ -136,11 +137,24 @@ def steps(document: str) -> list[Block]:
     return [block for block in documents.blocks(document) if block.info in wanted]
 
 
-@pytest.mark.parametrize("document", ["README.md", INSTALL, SCAN, DOCTOR])
+@pytest.mark.parametrize("document", [INSTALL, SCAN, DOCTOR])
 def test_a_document_does_what_it_says(session: Session, document: str) -> None:
     """Its commands, in order, say what stands below them."""
     for block in steps(document):
         session.play(block)
+
+
+def test_the_readme_does_what_it_says(session: Session, docker: Docker) -> None:
+    """It has a dockerd, too, whose service is told to read what install has written."""
+    docker("tag", IMAGE, "busybox").check()
+    session.shim("docker", docker.script())
+    session.shim("systemctl", docker.reload_script(session.root / "etc/docker/daemon.json"))
+    try:
+        for block in steps("README.md"):
+            session.play(block)
+    finally:
+        docker("rmi", "busybox").check()
+        docker.reset()
 
 
 def test_no_other_document_tells_to_run_anything() -> None:

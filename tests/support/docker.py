@@ -59,8 +59,20 @@ class Docker:
 
     def __call__(self, *arguments: str | Path) -> Result:
         """Run a docker command."""
-        command = (program("docker"), f"--config={self._home}/client", f"--host=unix://{self._home}/socket")
-        return run(*command, *arguments, env=ENVIRONMENT)
+        return run(*self._client(), *arguments, env=ENVIRONMENT)
+
+    def script(self) -> str:
+        """Return a shell script that calls this docker, for people to see it called."""
+        network = 'case $1 in run) shift; set -- run --network=none "$@";; esac'
+        return f'{network}\nexec {" ".join(map(str, self._client()))} "$@"'
+
+    def reload_script(self, settings: Path) -> str:
+        """Return one that has dockerd read what `settings`, another daemon.json, says, as its service's reload does."""
+        merge = f"jq -s '.[0] * .[1]' {self.config} {settings} >{self._home}/new"
+        known = f"grep -c 'Reloaded configuration' {self._log}"
+        wait = f'until [ "$({known})" -gt "$before" ]; do sleep 0.05; done'
+        put = f"mv {self._home}/new {self.config}"
+        return f"before=$({known})\n{merge} && {put} && kill -HUP $(cat {self._home}/pid)\n{wait}"
 
     def run(self, args: Sequence[str], *more: str | Path, **options: Unpack[Options]) -> Result:
         """Run a container of the payload image, in the background if one of the flags `more` says `--detach`."""
@@ -109,6 +121,9 @@ class Docker:
 
     def _make(self, verb: str, args: Sequence[str], flags: Sequence[str | Path], options: Options) -> Result:
         return self(verb, "--network=none", *flags, *_flags(options), IMAGE, *args)
+
+    def _client(self) -> tuple[str, ...]:
+        return program("docker"), f"--config={self._home}/client", f"--host=unix://{self._home}/socket"
 
     def _serves(self) -> bool:
         return self("version").code == 0
