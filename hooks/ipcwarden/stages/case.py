@@ -12,7 +12,6 @@ from ipcwarden.errors import StateError, why
 from ipcwarden.files import read
 from ipcwarden.host.cgroups import parent_memory
 from ipcwarden.host.engines import facts_of
-from ipcwarden.host.procfs import in_user_namespace
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -59,7 +58,7 @@ def open_case(
     `given` is what its config.json asks for where that has been read already.
     """
     spec = given or read_spec(bundle)
-    facts = facts_of(container, bundle, spec, program, in_user_namespace(), policy.trust_annotations)
+    facts = facts_of(container, bundle, spec, program, site.places.rootless, policy.trust_annotations)
     rule, unknown = match(policy, facts)
     profile = policy.profile_of(rule, spec.annotations) if rule else None
     kernel = policy.kernel_values(posix.uname().release)
