@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,7 @@ def _versions(record_testsuite_property: Callable[[str, object], None]) -> None:
     """Record what each program says of itself."""
     record_testsuite_property("kernel", platform.release())
     record_testsuite_property("python", platform.python_version())
+    record_testsuite_property("cgroups", "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1")
     for name in PROGRAMS:
         if version := _version(name):
             record_testsuite_property(name, version)

@@ -16,6 +16,7 @@ from matrix.features import COLUMNS, ENGINES, OTHER, column
 
 BEGIN, END = "<!-- made by make test-matrix: begin -->\n", "<!-- made by make test-matrix: end -->\n"
 RUNS = ("unit", "kernel", "e2e")
+_GROUND = ("kernel", "cgroups", "python")  # what engines run on, in the order of the columns
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def suites_table(suites: dict[str, dict[str, Report]]) -> str:
     rows = []
     for suite, runs in suites.items():
         versions = runs["e2e"].versions
-        programs = ", ".join(f"{name} {versions[name]}" for name in sorted({*versions} - {"kernel", "python"}))
-        row = [suite, versions.get("kernel", "?"), versions.get("python", "?"), programs]
+        programs = ", ".join(f"{name} {versions[name]}" for name in sorted({*versions} - {*_GROUND}))
+        row = [suite, *(versions.get(name, "?") for name in _GROUND), programs]
         rows.append(row + [_score(runs[run].tests) if run in runs else "not run" for run in RUNS])
-    head = ["Debian", "kernel", "Python", "engines", *(f"tests/{run}" for run in RUNS)]
+    head = ["Debian", "kernel", "cgroups", "Python", "engines", *(f"tests/{run}" for run in RUNS)]
     return _markdown(head, rows)
 
 

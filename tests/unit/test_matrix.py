@@ -59,9 +59,9 @@ def test_an_engine_is_named_with_its_version() -> None:
 def test_all_tests_of_a_suite_are_counted() -> None:
     """Those of no engine too."""
     unit = report(("test_a", None, "passed"), ("test_b", None, "failed"), ("test_c", None, "skipped"))
-    e2e = report(kernel="6.18", python="3.14.0", runc="1.3.6")
+    e2e = report(kernel="6.18", cgroups="1", python="3.14.0", runc="1.3.6")
     assert suites_table({"sid": {"unit": unit, "e2e": e2e}}).splitlines()[-1] == (
-        "| sid | 6.18 | 3.14.0 | runc 1.3.6 | 1 passed, **1 failed**, 1 skipped | not run | 0 passed |"
+        "| sid | 6.18 | 1 | 3.14.0 | runc 1.3.6 | 1 passed, **1 failed**, 1 skipped | not run | 0 passed |"
     )
 
 
