@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcwarden.core.documents import Repeated, parse, serialize
+from ipcwarden.core.documents import Repeated, parse, parse_strictly, serialize
 from support.imports import INTERPRETER
 from support.shell import run
 
@@ -217,3 +217,17 @@ def test_writes_no_number_that_is_none(number: float) -> None:
     """Nobody reads NaN and infinities alike, so they are not written."""
     with pytest.raises(ValueError, match=r"."):
         serialize([number])
+
+
+@given(VALUES)
+def test_strictly_is_no_different(document: object) -> None:
+    """What stands there once is read as ever, and can be written again."""
+    text = json.dumps(document).encode()
+    assert parse_strictly(text) == parse(text) == json.loads(serialize(parse_strictly(text)))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "c": 2, "a": {}}}]'])
+def test_strictly_refuses_a_key_that_stands_twice(text: str) -> None:
+    """Written again it would stand there once, and for one of its readers with the wrong content."""
+    with pytest.raises(ValueError, match="the key 'a' stands there twice"):
+        parse_strictly(text.encode())

@@ -26,7 +26,10 @@ def limit_queues(limit: Rlimit | None, pid: int, enforcing: bool) -> dict[str, D
 
 
 def limit_queues_again(document: dict[str, Document], pid: int) -> dict[str, Document]:
-    """Lower a process' limit to what its entry says; return what was found where that was more.  Raises `ApplyError`."""
+    """Lower a process' limit to what its entry says; return what was found where that was more.
+
+    Raises `ApplyError`.
+    """
     decided = document.get("rlimits")
     limit = decided.get("msgqueue") if isinstance(decided, dict) else None
     if not isinstance(limit, dict):
