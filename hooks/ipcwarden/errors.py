@@ -101,3 +101,13 @@ class PolicyError(WardenError):
 
     exit_code = 78
     reason = "policy"
+
+
+def bug(error: Exception) -> WardenError:
+    """Return what is to be said of an exception that nobody foresaw: where it happened, and whose fault it is."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    return WardenError(
+        f"cannot go on: {type(error).__name__} at {place}: {error}", "this is a fault of ipcwarden, please report it"
+    )

@@ -11,14 +11,14 @@ import time
 
 from ipcwarden import privileges
 from ipcwarden.core.amendment import NATIVE
-from ipcwarden.core.digests import entry_key
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.record import container_of
 from ipcwarden.core.state import MAX_STATE_BYTES, parse_state
-from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, why
+from ipcwarden.errors import DeadlineError, PolicyError, PolicyViolation, StateError, UsageError, WardenError, bug, why
 from ipcwarden.files import read_all
 from ipcwarden.stages.company import protect_anyway
 from ipcwarden.stages.create import create, skip
+from ipcwarden.stages.failure import record_failure
 from ipcwarden.stages.poststart import poststart
 from ipcwarden.stages.site import Site, complain
 from ipcwarden.stages.teardown import poststop
@@ -160,20 +160,8 @@ def main(arguments: Sequence[str]) -> int:
     except WardenError as error:
         return _fail(error, site, options)
     except Exception as error:  # the last boundary: a bug of ours must not look like anything else
-        return _fail(_bug(error), site, options)
+        return _fail(bug(error), site, options)
     return 0
-
-
-def _bug(error: Exception) -> WardenError:
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
-    return WardenError(
-        f"cannot go on: {type(error).__name__} at {place}: {error}", "this is a fault of ipcwarden, please report it"
-    )
-
-
-_LAST_WORDS = 1.5  # seconds that are left to record what went wrong
 
 
 def _fail(error: WardenError, site: Site | None, options: Options | None) -> int:
@@ -181,27 +169,13 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     complain(f"{options.stage}: {error}" if options else str(error))
     if site is not None and not isinstance(error, PolicyViolation):
-        _record(site, error)
+        record_failure(site, error)
     if options is None or options.stage == "poststop":
         return error.exit_code
     if error.of_host:
         return 0 if options.allow else error.exit_code
     lenient = site is not None and (site.subject["mode"] == "permissive" or site.disabled)
     return 0 if lenient else error.exit_code
-
-
-def _record(site: Site, error: WardenError) -> None:
-    container = site.subject["container"]
-    name, bundle = (str(container[key]) for key in ("id", "bundle")) if isinstance(container, dict) else ("unknown", "")
-    _signal.setitimer(_signal.ITIMER_REAL, _LAST_WORDS)
-    try:
-        record = site.record("error", reason=error.reason, message=str(error))
-        site.deliver_refusal(record, entry_key(name, bundle))
-        site.alert(f"{site.stage} of container '{name}': {error}")
-    except Exception:  # noqa: S110  (the first error is the one that counts, and it has been told)
-        pass
-    finally:
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ import _signal
 import posix
 import time
 
-from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.invocation import invocation_of
 from ipcwarden.core.record import container_of, timestamp
 from ipcwarden.core.spec import MAX_SPEC_BYTES
 from ipcwarden.core.state import fault_of
-from ipcwarden.errors import DeadlineError, PolicyError, RecordError, StateError, WardenError, why
+from ipcwarden.errors import DeadlineError, PolicyError, RecordError, StateError, WardenError, bug, why
 from ipcwarden.files import O_FILE, read, write_whole
 from ipcwarden.host.procfs import slurp
 from ipcwarden.privileges import CREATE, DOCUMENTS, drop_directly, settle
+from ipcwarden.stages.failure import record_failure
 from ipcwarden.stages.native import amend, parse_config
 from ipcwarden.stages.precreate import precreate
 from ipcwarden.stages.site import Site, complain
@@ -88,7 +88,7 @@ def _prepare(door: Door, invocation: Invocation) -> int:
     except WardenError as error:
         return _fail(error, site, door, invocation)
     except Exception as error:  # the last boundary: a bug of ours must not look like anything else
-        return _fail(_bug_of(error), site, door, invocation)
+        return _fail(bug(error), site, door, invocation)
     finally:
         _signal.setitimer(_signal.ITIMER_REAL, 0)
         _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
@@ -182,7 +182,7 @@ def filter_config(arguments: Sequence[str]) -> int:
     except WardenError as error:
         return _refuse_config(error, site)
     except Exception as error:  # the last boundary, as above
-        return _refuse_config(_bug_of(error), site)
+        return _refuse_config(bug(error), site)
     return 0
 
 
@@ -190,22 +190,15 @@ def _refuse_config(error: WardenError, site: Site | None) -> int:
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     complain(f"precreate: {error}")
     if site is not None:
-        site.deliver_refusal(site.record("error", reason=error.reason, message=str(error)), "precreate")
+        record_failure(site, error)
     return error.exit_code
-
-
-def _bug_of(error: Exception) -> WardenError:
-    return WardenError(
-        f"cannot go on: {type(error).__name__}: {error}", "this is a fault of ipcwarden, please report it"
-    )
 
 
 def _fail(error: WardenError, site: Site | None, door: Door, invocation: Invocation) -> int:
     """Say what went wrong, record it, and decide whether the runtime may go on all the same."""
     _signal.setitimer(_signal.ITIMER_REAL, 0)
-    if site is not None and site.subject["container"] is not None:
-        record = site.record("error", reason=error.reason, message=str(error))
-        site.deliver_refusal(record, entry_key(invocation.container, invocation.bundle))
+    if site is not None:
+        record_failure(site, error)
     lenient = site is not None and (site.subject["mode"] == "permissive" or site.disabled)
     if door.on_error == "allow" if error.of_host else lenient:
         return 0

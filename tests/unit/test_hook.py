@@ -198,7 +198,7 @@ def test_tells_where_a_bug_is() -> None:
     try:
         json.loads("{")
     except ValueError as error:
-        told = hook._bug(error)
+        told = errors.bug(error)
     assert (told.exit_code, told.of_host) == (70, True)
     assert "cannot go on: JSONDecodeError at " in str(told)
     assert "decoder.py:" in str(told)
