@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from ipcwarden.cli import cli
 from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, registrations
 from ipcwarden.cli.diagnosis.finding import CHECKS, SEVERITIES, Finding, ordered
 from ipcwarden.cli.diagnosis.host import Kernel, Room
+from ipcwarden.cli.diagnosis.probe import FAILED, IMPOSSIBLE, PASSED, Laboratory, Probe, Run, judge
 from ipcwarden.cli.logs import Record
 from ipcwarden.core.policy import PREVIOUS_FORMAT, Choice, Policy, Profile, Rule, pack
 from ipcwarden.core.switch import Switch
-from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS
 from ipcwarden.host.namespace import Features
 from ipcwarden.layout import Place
 from ipcwarden.registration.runtimes import Runtime
@@ -713,3 +715,73 @@ def test_the_end_of_the_log_is_read(root: Path) -> None:
     assert [each.document["event"] for each in containers.recent(place(root))] == ["applied"]
     log.unlink()
     assert containers.recent(place(root)) == []
+
+
+# Probes
+
+
+SEEN = "".join("1 2 3 4\n" if file == "kernel.sem" else "7\n" for file in FILES)
+APPLIED = {
+    "event": "applied",
+    "enforced": True,
+    "profile": "team",
+    "sysctls": [{"name": "kernel.shmmax", "wanted": "7"}, {"name": "kernel.sem.semmni", "wanted": "4"}],
+}
+TEARDOWN = {"event": "teardown"}
+
+
+@pytest.mark.parametrize(
+    ("run", "documents", "without", "outcome", "word"),
+    [
+        (Run(0, SEEN), [APPLIED, TEARDOWN], True, PASSED, "2 limits in force, by the profile 'team'"),
+        (Run(0, SEEN), [{**APPLIED, "enforced": False}, TEARDOWN], True, PASSED, "permissive"),
+        (Run(0, SEEN), [APPLIED], True, FAILED, "its end was not recorded"),
+        (Run(0, SEEN.replace("4", "5")), [APPLIED, TEARDOWN], True, FAILED, "kernel.sem.semmni is 5 inside, and 4"),
+        (Run(0, "noise\n"), [APPLIED, TEARDOWN], True, FAILED, "could not be read"),
+        (Run(0, SEEN.replace("7", "x")), [APPLIED, TEARDOWN], True, FAILED, "could not be read"),
+        (Run(0, SEEN), [], True, FAILED, "nothing decided on it"),
+        (Run(1, "", "cannot\n\n"), [], True, FAILED, "does not start with what is registered: cannot"),
+        (Run(1, "", "cannot\n"), [], False, IMPOSSIBLE, "does not start at all: cannot"),
+        (Run(1), [], False, IMPOSSIBLE, "it ended with 1"),
+        (Run(1, "", "no"), [{"event": "refused"}], True, FAILED, "it was refused: no"),
+        (Run(1), [{"event": "error", "message": "no policy"}], True, FAILED, "no policy"),
+        (Run(0, SEEN), [{"event": "skipped", "reason": "no-rule"}], True, IMPOSSIBLE, "no rule"),
+        (Run(0, SEEN), [{"event": "skipped", "reason": "host-ipc"}], True, IMPOSSIBLE, "host-ipc"),
+    ],
+)
+def test_what_a_probe_means(run: Run, documents: list[dict[str, Any]], without: bool, outcome: str, word: str) -> None:
+    """Passed only where limits and records say so."""
+    probe = judge("podman", run, records(*documents), lambda: without)
+    assert probe.outcome == outcome
+    assert word in probe.message
+
+
+@pytest.mark.parametrize(("outcome", "severity"), [(FAILED, "problem"), (IMPOSSIBLE, "warning")])
+def test_what_has_not_passed_is_a_finding(outcome: str, severity: str) -> None:
+    """And never nothing."""
+    assert told(Probe("podman", outcome, "why").findings()) == [("probe", severity, "podman")]
+    assert Probe("podman", PASSED, "").findings() == []
+
+
+def test_what_a_probe_does_not_know_is_no_finding() -> None:
+    """It has no image: nobody has to be told."""
+    now = Policy(**{**vars(policy(REFUSING)), "digest": "0123456789ab"})
+    document = {"policy": "0123456789ab", "unknown": ["image"], "container": {"id": f"{containers.PROBES}runc-1"}}
+    assert containers.unknown(records(document), now) == []
+
+
+def test_a_laboratory_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it take anything away that has content, wherever that came from."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Laboratory("/", place(tmp_path), lambda _: None):
+        [directory] = tmp_path.iterdir()
+        (directory / "rootfs/etc/hosts").touch()
+        (directory / "rootfs/dev/fd").symlink_to("/proc/self/fd")
+    assert list(tmp_path.iterdir()) == []
+    with Laboratory("/", place(tmp_path), lambda _: None):
+        [directory] = tmp_path.iterdir()
+        (directory / "rootfs/usr/bin").mkdir()
+        (directory / "rootfs/usr/bin/empty").touch()
+        (directory / "rootfs/etc/content").write_text("kept")
+    assert (directory / "rootfs/usr/bin/empty").exists()
+    assert (directory / "rootfs/etc/content").read_text() == "kept"

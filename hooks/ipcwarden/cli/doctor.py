@@ -11,10 +11,12 @@ import click
 from ipcwarden.cli.bug import bug
 from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, registrations
 from ipcwarden.cli.diagnosis.finding import PROBLEM, SEVERITIES, WARNING, Finding, ordered
+from ipcwarden.cli.diagnosis.probe import IMPOSSIBLE, Laboratory, Probe
 from ipcwarden.cli.findings import counted
 from ipcwarden.cli.survey import survey
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.record import timestamp
+from ipcwarden.core.switch import is_switched_off
 from ipcwarden.errors import KernelError, WardenError, printable, why
 from ipcwarden.host.switch import read_switch
 from ipcwarden.registration import runtimes
@@ -36,34 +38,39 @@ _PATH = f"{ENVIRONMENT['PATH']}:/usr/local/sbin:/usr/local/bin"
 
 
 @click.command("doctor")
+@click.option("--probe", is_flag=True, help="Start a throwaway container of each engine, and compare its limits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.pass_obj
-def command(settings: Settings, as_json: bool) -> int:
+def command(settings: Settings, probe: bool, as_json: bool) -> int:
     """Find what is wrong with the installation: registrations, policy, ledger, log, kernel, and what runs ungoverned.
 
-    Nothing is changed.  Ends with 1 where a problem was found; warnings and notes do not fail.
+    Nothing is changed, and nothing is started without --probe.  Ends with 1 where a problem was found; warnings and
+    notes do not fail.
     """
     if os.geteuid() != 0:
         raise KernelError("cannot look at all that there is to look at", "only root can do this")
-    found = examine(settings.root)
+    found, probes = examine(settings.root, probe)
     if as_json:
-        click.echo(serialize(document_of(found)))
+        click.echo(serialize(document_of(found, probes)))
     else:
-        _show(found)
+        _show(found, probes or [])
     return 1 if _count(found, PROBLEM) else 0
 
 
-def examine(root: str) -> list[Finding]:
+def examine(root: str, probing: bool) -> tuple[list[Finding], list[Probe] | None]:
     """Run every check; one that cannot be made is a finding of its own, and keeps no other from being made."""
-    return _Examination(root).run()
+    examination = _Examination(root, probing)
+    return examination.run(), examination.probes
 
 
 class _Examination:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, probing: bool) -> None:
         self._root = root
+        self.probes: list[Probe] | None = [] if probing else None
         self._found: list[Finding] = []
         self._policy: Policy | None = None
         self._hooked: list[str] = []
+        self._registered: list[Registered] = []
         self._off = False
 
     def run(self) -> list[Finding]:
@@ -75,6 +82,8 @@ class _Examination:
         self._try("pins", self._pins)
         self._try("the log's last records", self._records)
         self._try("running containers", self._containers)
+        if self.probes is not None:
+            self._try("the engines", self._probe)
         return ordered(self._found)
 
     def _try(self, what: str, check: Callable[[], None]) -> None:
@@ -98,15 +107,15 @@ class _Examination:
     def _switch(self) -> None:
         now = time.time_ns()
         moment = timestamp(now, tuple(time.gmtime(now // 10**9)))
-        found = host.judge_switch(read_switch(self._root), self._root, moment)
-        self._off = any(each.severity == PROBLEM for each in found)
-        self._found += found
+        switch = read_switch(self._root)
+        self._off = is_switched_off(switch, moment)
+        self._found += host.judge_switch(switch, self._root, moment)
 
     def _registrations(self) -> None:
         configured = podman.look(self._root, os.environ)
         self._found += podman.judge(configured, self._root)
         others, findings = registrations.of_engines(self._root)
-        registered: list[Registered] = [*registrations.of_podman(configured), *others]
+        self._registered = registered = [*registrations.of_podman(configured), *others]
         self._hooked = ["podman"] if configured.is_registered and not configured.is_native else []
         self._found += findings
         self._found += registrations.unregistered(registered, _is_there)
@@ -138,9 +147,21 @@ class _Examination:
         site.go_home()
         self._found += containers.ungoverned(survey(site, self._policy), self._policy)
 
+    def _probe(self) -> None:
+        if self._off:
+            self.probes = [Probe("host", IMPOSSIBLE, "the kill switch is on")]
+        else:
+            with Laboratory(self._root, Site(self._root, "doctor").places.logs, _found) as laboratory:
+                self.probes = laboratory.probe(self._registered)
+        self._found += [finding for each in self.probes for finding in each.findings()]
+
+
+def _found(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_PATH}")
+
 
 def _is_there(program: str) -> bool:
-    return shutil.which(program, path=_PATH) is not None
+    return _found(program) is not None
 
 
 def _runcs() -> list[Runtime]:
@@ -150,17 +171,19 @@ def _runcs() -> list[Runtime]:
         return []  # none that could be late
 
 
-def document_of(found: list[Finding]) -> Document:
+def document_of(found: list[Finding], probes: list[Probe] | None) -> Document:
     """Return what --json prints: schemas/doctor-v1.schema.json."""
     return {
         "version": DOCTOR_VERSION,
         "healthy": not _count(found, PROBLEM),
         "findings": [each.document() for each in found],
-        "probes": None,
+        "probes": None if probes is None else [each.document() for each in probes],
     }
 
 
-def _show(found: list[Finding]) -> None:
+def _show(found: list[Finding], probes: list[Probe]) -> None:
+    for probe in probes:
+        click.echo(printable(f"probe: {probe.engine}: {probe.outcome}: {probe.message}"))
     for each in found:
         click.echo(printable(f"{each.severity}: {each.subject}: {each.message}"))
         click.echo(f"    {each.why}")

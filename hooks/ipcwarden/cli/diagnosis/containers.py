@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.policy import Policy
     from ipcwarden.layout import Place
 
+PROBES = "ipcwarden-probe-"  # how doctor's own containers are called
 _TAIL = 1 << 20  # bytes of the log that are looked at
 _DECIDED = ("applied", "refused", "skipped")
 
@@ -59,6 +60,9 @@ def unknown(records: Iterable[Record], policy: Policy | None) -> list[Finding]:
     last: dict[str, str] = {}
     for record in records:
         document = record.document
+        names = [extract.text(document, "container", key) for key in ("id", "name")]
+        if any(name.startswith(PROBES) for name in names):
+            continue  # without an image, because none was needed
         if document.get("event") in _DECIDED and document.get("policy") == policy.digest[:12]:
             for key in extract.texts(document, "unknown"):
                 counts[key] += 1

@@ -40,6 +40,7 @@ CHECKS = {
     "kernel": "less can be told, or proven, about namespaces",
     "ungoverned": "they have whatever limits they asked for, and nobody records what they leave behind",
     "unknown": "a condition over an unknown fact does not hold, and the next rule is tried",
+    "probe": "what is registered, and what happens, may differ",
     "unchecked": "what could not be looked at may be fine, or not",
 }
 
