@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from support.containerd import Containerd
     from support.docker import Docker
+    from support.engine import PodmanEngine
     from support.podman import Podman
     from support.shell import Result
     from support.warden import Warden
@@ -235,6 +236,22 @@ def test_a_container_that_was_there_before(host: Host, scratch: Path) -> None:
     host.podman("restart", "--time=0", "before").check()
     assert host.found() == []
     host.podman("rm", "--force", "--time=0", "before").check()
+
+
+@pytest.mark.parametrize("engine", ["rootless-runc", "rootless-crun"], indirect=True)
+@pytest.mark.parametrize("governed", [True, False])
+def test_a_container_of_an_ordinary_users(engine: PodmanEngine, warden: Warden, governed: bool) -> None:
+    """Governed by the user's own ledger; else a warning, because that is the user's to choose."""
+    warden.compile(POLICY)
+    if governed:
+        warden("install", "podman", "--no-precreate").check()
+        engine.hooks_dir = warden.root / HOOKS_DIR
+    container = engine.start("sleep", "1000")
+    result = warden("doctor", "--json")
+    found = [each for each in json.loads(result.stdout)["findings"] if each["check"] == "ungoverned"]
+    expected = [] if governed else [("warning", container.id)]
+    assert [(each["severity"], each["subject"]) for each in found] == expected
+    container.remove()
 
 
 @one_runtime

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from ipcwarden.cli import cli
+from ipcwarden.cli.census import Resident
 from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, registrations
 from ipcwarden.cli.diagnosis.finding import CHECKS, SEVERITIES, Finding, ordered
 from ipcwarden.cli.diagnosis.host import Kernel, Room
@@ -22,13 +25,14 @@ from ipcwarden.core.policy import PREVIOUS_FORMAT, Choice, Policy, Profile, Rule
 from ipcwarden.core.switch import Switch
 from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS
 from ipcwarden.host.namespace import Features
+from ipcwarden.host.procfs import started
 from ipcwarden.layout import Place
 from ipcwarden.registration.runtimes import Runtime
 from ipcwarden.stages.collection import Due
 from support.documents import code, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 RELEASE = os.uname().release
 POLICY = """
@@ -715,6 +719,35 @@ def test_the_end_of_the_log_is_read(root: Path) -> None:
     assert [each.document["event"] for each in containers.recent(place(root))] == ["applied"]
     log.unlink()
     assert containers.recent(place(root)) == []
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Iterator[Resident]:
+    """Start a process whose parent has a directory for its user's ledger."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    command = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        yield Resident("c1", "/b", "runc", pid, started(pid), True)
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_users_ledger_is_asked(theirs: Resident, tmp_path: Path) -> None:
+    """For this very process, whatever else lies there."""
+    ledger = tmp_path / "ipcwarden/containers"
+    assert not containers.in_users_ledger(theirs)
+    ledger.mkdir(parents=True)
+    os.mkfifo(ledger / "a.json")
+    (ledger / "b.json").symlink_to("/dev/zero")
+    (ledger / "c.json").write_bytes(b"\xff")
+    (ledger / "d.json").write_text("[" * 100_000)
+    entry = {"state": "applied", "pid": theirs.pid, "started": theirs.start + 1}
+    put(ledger, "e.json", entry)
+    assert not containers.in_users_ledger(theirs)
+    put(ledger, "f.json", {**entry, "started": theirs.start})
+    assert containers.in_users_ledger(theirs)
+    assert not containers.in_users_ledger(Resident("c2", "/b", "runc", 1 << 22, 1, True))
 
 
 # Probes

@@ -145,7 +145,8 @@ class _Examination:
     def _containers(self) -> None:
         site = Site(self._root, "doctor")
         site.go_home()
-        self._found += containers.ungoverned(survey(site, self._policy), self._policy)
+        namespaces = survey(site, self._policy)
+        self._found += containers.ungoverned(namespaces, self._policy, containers.in_users_ledger)
 
     def _probe(self) -> None:
         if self._off:

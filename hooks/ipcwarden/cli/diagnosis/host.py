@@ -90,7 +90,8 @@ def judge_policy(facts: PolicyFacts, release: str) -> list[Finding]:
         message = "it has no rule, so that no container is governed"
         found.append(Finding("policy", WARNING, facts.path, message, "add rules, then ipcwarden compile"))
     if policy and policy.release != release:
-        message = f"compiled on {f'kernel {policy.release}' if policy.release else 'no kernel'}, and this is {release}"
+        there = f"on kernel {policy.release}" if policy.release else "without a look at any kernel"
+        message = f"compiled {there}, and this is {release}"
         found.append(Finding("release", WARNING, facts.path, message, _COMPILE))
     if policy and facts.sources_fault:
         found.append(Finding("pending", WARNING, facts.sources, facts.sources_fault, "then ipcwarden compile"))

@@ -138,6 +138,7 @@ class Laboratory:
         self._logs = logs
         self._find = find
         self._directory = tempfile.mkdtemp(prefix="ipcwarden-probe.")
+        os.chmod(self._directory, 0o755)  # noqa: S103  (engines may give all containers a user namespace)
         self._rootfs = f"{self._directory}/rootfs"
         self._mounts = ["/usr"]
         self._links: dict[str, str] = {}
