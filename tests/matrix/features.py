@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # A test belongs to the first pattern that its name, MODULE::TEST[ID], matches.
 _COLUMNS: tuple[tuple[str | None, tuple[str, ...]], ...] = (
@@ -58,6 +62,23 @@ ENGINES = {
     "containerd": "containerd {containerd}",
     "cri": "containerd {containerd} by CRI, with runc {runc}",
 }
+
+# Engine, program, beginning of its version, and tests that fail with it by its own fault -> what the document says of it.
+KNOWN = {
+    ("ctr", "containerd", "1.7.", "*[[]ctr-userns*]"): (
+        "containerd 1.7 calls the runc that it finds by itself where a container has a user namespace, whatever "
+        "`--runc-binary` or `BinaryName` say: such a container is not governed. See "
+        "[containerd issue 11480](https://github.com/containerd/containerd/issues/11480)."
+    ),
+}
+
+
+def known(test: str, engine: str, versions: Mapping[str, str]) -> str | None:
+    """Return what is known of a test that fails with an engine in one of `versions`; None if it has to pass."""
+    for (name, program, beginning, pattern), said in KNOWN.items():
+        if name == engine and versions.get(program, "").startswith(beginning) and fnmatchcase(test, pattern):
+            return said
+    return None
 
 
 def column(test: str) -> str | None:

@@ -6,11 +6,13 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from matrix.features import known
 from support.bundle import UNPACKED
 
 if TYPE_CHECKING:
@@ -27,9 +29,8 @@ def _versions(record_testsuite_property: Callable[[str, object], None]) -> None:
     record_testsuite_property("kernel", platform.release())
     record_testsuite_property("python", platform.python_version())
     record_testsuite_property("cgroups", "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1")
-    for name in PROGRAMS:
-        if version := _version(name):
-            record_testsuite_property(name, version)
+    for name, version in _programs().items():
+        record_testsuite_property(name, version)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -39,6 +40,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         engines = [params.get("engine"), *(name for name in FIXTURES if name in item.fixturenames)]
         if engine := next((each for each in engines if isinstance(each, str)), None):
             item.user_properties.append(("engine", engine))
+            if reason := known(f"{item.module.__name__.rpartition('.')[2]}::{item.name}", engine, _programs()):
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+@cache
+def _programs() -> dict[str, str]:
+    return {name: version for name in PROGRAMS if (version := _version(name))}
 
 
 def _version(program: str) -> str | None:

@@ -21,11 +21,12 @@ _GROUND = ("kernel", "cgroups", "python")  # what engines run on, in the order o
 
 @dataclass(frozen=True)
 class Test:
-    """How one test ended: `passed`, `failed` (which an error before or after it is, too) or `skipped`."""
+    """How one test ended: `passed`, `failed` (which an error before or after it is, too), `known` or `skipped`."""
 
     name: str  # MODULE::TEST[ID]
     engine: str | None
     outcome: str
+    reason: str = ""  # of a known failure
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,23 @@ def read(xml: str) -> Report:
     outcomes: dict[str, Test] = {}
     root = ElementTree.fromstring(xml)
     for case in root.iter("testcase"):
-        name = f"{case.attrib['classname'].rpartition('.')[2]}::{case.attrib['name']}"
+        name = f"{case.get('classname', '').rpartition('.')[2]}::{case.attrib['name']}"
         engine = next((p.attrib["value"] for p in case.iter("property") if p.attrib["name"] == "engine"), None)
         kinds = {child.tag for child in case}
-        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        skipped = case.find("skipped")
+        outcome, reason = "failed" if kinds & {"failure", "error"} else "passed" if skipped is None else "skipped", ""
+        if outcome == "skipped" and skipped is not None and skipped.get("type") == "pytest.xfail":
+            outcome, reason = "known", skipped.get("message", "")
         # A test that fails and then fails to clean up is there twice.
         if name not in outcomes or outcome == "failed":
-            outcomes[name] = Test(name, engine, outcome)
+            outcomes[name] = Test(name, engine, outcome, reason)
     versions = {p.attrib["name"]: p.attrib["value"] for p in root.iterfind("./testsuite/properties/property")}
     return Report(tuple(outcomes.values()), versions)
 
 
 def cell(tests: list[Test]) -> str:
     """Sum up tests in a word or two; `yes` is said if all of them passed."""
-    failed = sorted({_function(test) for test in tests if test.outcome == "failed"})
+    failed = sorted({_function(test) for test in tests if test.outcome in {"failed", "known"}})
     skipped = sorted({_function(test) for test in tests if test.outcome == "skipped"})
     if failed:
         return f"**no** ({', '.join(failed)})"
@@ -81,6 +85,12 @@ def engines_table(suites: dict[str, dict[str, Report]]) -> str:
     used = [n for n in range(len(COLUMNS) + 2) if n < 2 or any(row[n] != "not run" for row in rows)]
     head = ["engine", "Debian", *COLUMNS]
     return _markdown([head[n] for n in used], [[row[n] for n in used] for row in rows])
+
+
+def known_failures(suites: dict[str, dict[str, Report]]) -> str:
+    """List what is known of tests that failed as they had to."""
+    reasons = {test.reason: None for runs in suites.values() for test in runs["e2e"].tests if test.outcome == "known"}
+    return "".join(f"- {reason}\n" for reason in reasons)
 
 
 def suites_table(suites: dict[str, dict[str, Report]]) -> str:
@@ -112,12 +122,12 @@ def _function(test: Test) -> str:
 
 
 def _score(tests: tuple[Test, ...]) -> str:
-    passed = sum(test.outcome == "passed" for test in tests)
-    skipped = sum(test.outcome == "skipped" for test in tests)
-    failed = len(tests) - passed - skipped
-    return ", ".join(
-        [f"{passed} passed", *[f"**{failed} failed**"] * (failed > 0), *[f"{skipped} skipped"] * (skipped > 0)]
-    )
+    counts = {outcome: sum(test.outcome == outcome for test in tests) for outcome in ("failed", "known", "skipped")}
+    words = [f"{len(tests) - sum(counts.values())} passed"]
+    words += [f"**{counts['failed']} failed**"] * (counts["failed"] > 0)
+    words += [f"{counts['known']} failed as known"] * (counts["known"] > 0)
+    words += [f"{counts['skipped']} skipped"] * (counts["skipped"] > 0)
+    return ", ".join(words)
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -135,7 +145,8 @@ def main() -> None:
         for directory in map(Path, sys.argv[2:])
         if (directory / "e2e.xml").exists()
     }
-    document.write_text(put(document.read_text("utf-8"), f"{engines_table(suites)}\n{suites_table(suites)}"), "utf-8")
+    parts = (engines_table(suites), known_failures(suites), suites_table(suites))
+    document.write_text(put(document.read_text("utf-8"), "\n".join(filter(None, parts))), "utf-8")
     others = {
         _function(t) for runs in suites.values() for t in runs["e2e"].tests if t.engine and column(t.name) == OTHER
     }

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from matrix.features import COLUMNS, OTHER, column
-from matrix.table import BEGIN, END, Report, cell, engines_table, put, read, suites_table
+from matrix.features import COLUMNS, OTHER, column, known
+from matrix.table import BEGIN, END, Report, cell, engines_table, known_failures, put, read, suites_table
 
-ENDS = {"passed": "", "failed": "<failure/>", "error": "<error/>", "skipped": "<skipped/>"}
+ENDS = {
+    "passed": "",
+    "failed": "<failure/>",
+    "error": "<error/>",
+    "skipped": "<skipped type='pytest.skip' message='not here'/>",
+    "known": "<skipped type='pytest.xfail' message='an old one forgets it'/>",
+}
 
 
 def report(*cases: tuple[str, str | None, str], **versions: str) -> Report:
@@ -31,6 +37,7 @@ def report(*cases: tuple[str, str | None, str], **versions: str) -> Report:
         (("skipped", "failed"), "**no** (test_1)"),
         (("skipped", "skipped"), "not run"),
         (("skipped", "passed"), "in part (not run: test_0)"),
+        (("known", "passed"), "**no** (test_0)"),
     ],
 )
 def test_a_cell_is_yes_only_if_all_passed(ends: tuple[str, ...], said: str) -> None:
@@ -56,12 +63,36 @@ def test_an_engine_is_named_with_its_version() -> None:
     ]
 
 
+def test_what_is_known_of_a_failure_is_told() -> None:
+    """Once, however many tests fail of it; nothing where none does."""
+    run = report(("test_a", "ctr", "known"), ("test_b", "ctr", "known"), ("test_c", "ctr", "skipped"))
+    assert known_failures({"trixie": {"e2e": run}}) == "- an old one forgets it\n"
+    assert known_failures({"sid": {"e2e": report(("test_a", "ctr", "passed"))}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("test", "engine", "version", "excused"),
+    [
+        ("test_governed::test_limits_from_inside[ctr-userns]", "ctr", "1.7.24~ds1", True),
+        ("test_governed::test_limits_from_inside[ctr-userns]", "ctr", "2.1.9", False),
+        ("test_governed::test_limits_from_inside[ctr-private]", "ctr", "1.7.24~ds1", False),
+        ("test_governed::test_limits_from_inside[docker-userns]", "docker", "1.7.24~ds1", False),
+    ],
+)
+def test_only_what_is_known_may_fail(test: str, engine: str, version: str, excused: bool) -> None:
+    """With the versions that it is known of, and nowhere else."""
+    assert (known(test, engine, {"containerd": version}) is not None) is excused
+
+
 def test_all_tests_of_a_suite_are_counted() -> None:
     """Those of no engine too."""
-    unit = report(("test_a", None, "passed"), ("test_b", None, "failed"), ("test_c", None, "skipped"))
+    unit = report(
+        ("test_a", None, "passed"), ("test_b", None, "failed"), ("test_c", None, "skipped"), ("test_d", None, "known")
+    )
     e2e = report(kernel="6.18", cgroups="1", python="3.14.0", runc="1.3.6")
     assert suites_table({"sid": {"unit": unit, "e2e": e2e}}).splitlines()[-1] == (
-        "| sid | 6.18 | 1 | 3.14.0 | runc 1.3.6 | 1 passed, **1 failed**, 1 skipped | not run | 0 passed |"
+        "| sid | 6.18 | 1 | 3.14.0 | runc 1.3.6 |"
+        " 1 passed, **1 failed**, 1 failed as known, 1 skipped | not run | 0 passed |"
     )
 
 
