@@ -240,6 +240,22 @@ def test_the_environments_configuration_is_the_only_one(installed: Path) -> None
     assert told(of_podman(installed, CONTAINERS_CONF=str(mine)), installed) == [("unread", "problem", DEFAULT)]
 
 
+def test_the_environments_override_has_the_last_word(installed: Path) -> None:
+    """CONTAINERS_CONF_OVERRIDE is read after all others."""
+    mine = put(installed, "mine.conf", conf("/elsewhere"))
+    found = of_podman(installed, CONTAINERS_CONF_OVERRIDE=str(mine))
+    assert told(found, installed) == [("unread", "problem", DEFAULT)]
+
+
+def test_a_directory_that_our_own_drop_in_hides(root: Path) -> None:
+    """It came into the list after the drop-in was written; installing again puts that right."""
+    call(root, "install", "podman", "--precreate")
+    put(root, CONF, conf(root / DEFAULT, root / ETC))
+    assert told(of_podman(root), root) == [("unread", "warning", ETC)]
+    call(root, "install", "podman", "--precreate")
+    assert of_podman(root) == []
+
+
 def test_hooks_that_are_left_where_nobody_reads(installed: Path) -> None:
     """Where others govern, that is not urgent."""
     put(installed, f"{ETC}/{CREATE}", (installed / DEFAULT / CREATE).read_text())

@@ -51,7 +51,8 @@ def look(root: str, environment: Mapping[str, str]) -> Podman:
     findings: list[Finding] = []
     for path in _configurations(root, environment):
         try:
-            after = containersconf.hooks_dirs(hookfiles.content_of(path).decode("utf-8"), dirs)
+            text = hookfiles.content_of(path).decode("utf-8")
+            after = containersconf.hooks_dirs(text, dirs)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, RecursionError) as error:
@@ -61,6 +62,8 @@ def look(root: str, environment: Mapping[str, str]) -> Podman:
             )
             continue
         if after is not dirs:
+            if containersconf.is_ours(text):
+                findings += _replaced(path, dirs, after)
             dirs, by = after, path
             named += dirs
     looked: dict[str, HooksDirectory] = {}
@@ -74,17 +77,26 @@ def look(root: str, environment: Mapping[str, str]) -> Podman:
     return Podman(used, tuple(looked.values()), by, tuple(findings))
 
 
+def _replaced(path: str, before: list[str], after: list[str]) -> list[Finding]:
+    """Find directories that our own drop-in takes out of the list, because they came into it later."""
+    message = f"podman does not read it: '{path}', which repeats the list, is older than what names it"
+    hint = "ipcwarden install podman writes that anew"
+    return [Finding("unread", WARNING, each, message, hint) for each in before if each not in after]
+
+
 def _configurations(root: str, environment: Mapping[str, str]) -> list[str]:
     """Return the files in the order in which they are read; the last word counts."""
+    override = environment.get("CONTAINERS_CONF_OVERRIDE")  # since podman 4.5
+    last = [override] if override else []
     if environment.get("CONTAINERS_CONF"):
-        return [environment["CONTAINERS_CONF"]]  # that file alone
+        return [environment["CONTAINERS_CONF"], *last]  # no other files
     files = [beneath(root, f"{place}/{name}") for place, name in containersconf.BEFORE]
     directory = beneath(root, containersconf.DIRECTORY)
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".conf"))
     except OSError:
         names = []  # without drop-ins
-    return [*files, *(f"{directory}/{name}" for name in names)]
+    return [*files, *(f"{directory}/{name}" for name in names), *last]
 
 
 def judge(podman: Podman, root: str) -> list[Finding]:
