@@ -63,7 +63,7 @@ ENGINES = {
     "cri": "containerd {containerd} by CRI, with runc {runc}",
 }
 
-# Engine, program, beginning of its version, and tests that fail with it by its own fault -> what the document says of it.
+# Engine, program, beginning of its version, tests that fail with it by its own fault -> what the document says of it.
 KNOWN = {
     ("ctr", "containerd", "1.7.", "*[[]ctr-userns*]"): (
         "containerd 1.7 calls the runc that it finds by itself where a container has a user namespace, whatever "

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("runc", "crun", "podman", "dockerd", "containerd")
 FIXTURES = ("cri", "docker", "containerd")  # which tell a test's engine where its parameters do not
-_VERSION = re.compile(r"\d+\.\d+[\w.~+-]*")
+_VERSION = re.compile(r"\d+(\.\d+)+")  # without what distributions add
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _versions(record_testsuite_property: Callable[[str, object], None]) -> None:
     """Record what each program says of itself."""
-    record_testsuite_property("kernel", platform.release())
+    if kernel := _VERSION.match(platform.release()):
+        record_testsuite_property("kernel", kernel[0])
     record_testsuite_property("python", platform.python_version())
     record_testsuite_property("cgroups", "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1")
     for name, version in _programs().items():
@@ -58,4 +59,4 @@ def _version(program: str) -> str | None:
     except subprocess.CalledProcessError:
         return None
     found = _VERSION.search(said)
-    return found[0].partition("+")[0].rstrip(".~-") if found else None
+    return found[0] if found else None

@@ -42,11 +42,19 @@ def read(xml: str) -> Report:
     outcomes: dict[str, Test] = {}
     root = ElementTree.fromstring(xml)
     for case in root.iter("testcase"):
-        name = f"{case.get('classname', '').rpartition('.')[2]}::{case.attrib['name']}"
+        # Where a run is interrupted, its test has no name.
+        name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name', 'interrupted')}"
         engine = next((p.attrib["value"] for p in case.iter("property") if p.attrib["name"] == "engine"), None)
         kinds = {child.tag for child in case}
         skipped = case.find("skipped")
-        outcome, reason = "failed" if kinds & {"failure", "error"} else "passed" if skipped is None else "skipped", ""
+        outcome, reason = (
+            "failed"
+            if kinds & {"failure", "error"} or "name" not in case.attrib
+            else "passed"
+            if skipped is None
+            else "skipped",
+            "",
+        )
         if outcome == "skipped" and skipped is not None and skipped.get("type") == "pytest.xfail":
             outcome, reason = "known", skipped.get("message", "")
         # A test that fails and then fails to clean up is there twice.
