@@ -16,10 +16,11 @@ from click.testing import CliRunner
 
 from ipcwarden.cli import cli
 from ipcwarden.cli.census import Resident
-from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, registrations
+from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, policies, programs, registrations
 from ipcwarden.cli.diagnosis.finding import CHECKS, SEVERITIES, Finding, ordered
 from ipcwarden.cli.diagnosis.host import Kernel, Room
-from ipcwarden.cli.diagnosis.probe import FAILED, IMPOSSIBLE, PASSED, Laboratory, Probe, Run, judge
+from ipcwarden.cli.diagnosis.laboratory import Laboratory
+from ipcwarden.cli.diagnosis.probe import FAILED, IMPOSSIBLE, PASSED, Probe, Run, judge
 from ipcwarden.cli.logs import Record
 from ipcwarden.core.policy import PREVIOUS_FORMAT, Choice, Policy, Profile, Rule, pack
 from ipcwarden.core.switch import Switch
@@ -93,7 +94,7 @@ def of_registrations(root: Path) -> list[Finding]:
     """Judge what every engine was told to run."""
     engines, findings = registrations.of_engines(str(root))
     found = registrations.of_podman(podman.look(str(root), {}))
-    return findings + registrations.judge([*found, *engines], str(root))
+    return findings + programs.judge([*found, *engines], str(root))
 
 
 def told(findings: Iterable[Finding], root: Path | None = None) -> list[tuple[str, str, str]]:
@@ -394,7 +395,7 @@ def test_a_wrapper_whose_runtime_is_gone(root: Path, engine: str) -> None:
     """Every container fails."""
     [registered] = registrations.of_engines(str(root))[0]
     text = Path(registered.program).read_text()
-    real = registrations.wrapper_of(text)
+    real = programs.wrapper_of(text)
     assert real is not None
     Path(registered.program).write_text(text.replace(repr(real.runtime), "'/gone/runc'"))
     assert ("target", "problem", "/gone/runc") in told(of_registrations(root))
@@ -504,7 +505,9 @@ def test_profiles_that_count_are_those_of_enforcing_rules() -> None:
 
 def of_policy(root: Path, release: str = RELEASE) -> list[Finding]:
     """Judge it; a kernel's own release is nothing that a test's machine must have let us see."""
-    return [each for each in host.judge_policy(host.look_at_policy(str(root)), release) if each.check != "release"]
+    return [
+        each for each in policies.judge_policy(policies.look_at_policy(str(root)), release) if each.check != "release"
+    ]
 
 
 def test_a_policy_in_force_is_in_order(root: Path) -> None:
@@ -564,18 +567,18 @@ def test_sources_that_others_can_write(root: Path) -> None:
 
 def test_a_policy_of_another_kernel(root: Path) -> None:
     """Its `kernel` values are a table's."""
-    facts = host.PolicyFacts(
+    facts = policies.PolicyFacts(
         "p", "s", Policy("enforcing", "6.1.0", KERNEL_DEFAULTS, (Rule("a", (), 0, "x"),), (REFUSING,))
     )
-    [found] = host.judge_policy(facts, "6.18.0")
+    [found] = policies.judge_policy(facts, "6.18.0")
     assert (found.check, found.severity) == ("release", "warning")
     assert "6.1.0" in found.message
 
 
 def test_a_policy_without_rules() -> None:
     """It governs nobody."""
-    facts = host.PolicyFacts("p", "s", Policy("enforcing", "6.1.0", KERNEL_DEFAULTS, (), ()))
-    assert told(host.judge_policy(facts, "6.1.0")) == [("policy", "warning", "p")]
+    facts = policies.PolicyFacts("p", "s", Policy("enforcing", "6.1.0", KERNEL_DEFAULTS, (), ()))
+    assert told(policies.judge_policy(facts, "6.1.0")) == [("policy", "warning", "p")]
 
 
 def test_a_policy_of_the_format_before(root: Path) -> None:
@@ -600,14 +603,14 @@ def test_a_policy_of_the_format_before(root: Path) -> None:
 )
 def test_the_kill_switch(switch: Switch, severity: str, word: str) -> None:
     """Until when, why, by whom; obeyed or not."""
-    [found] = host.judge_switch(switch, "/", "2026-11-23T22:00:00.000000Z")
+    [found] = policies.judge_switch(switch, "/", "2026-11-23T22:00:00.000000Z")
     assert (found.severity, found.subject) == (severity, "/etc/ipcwarden/disabled")
     assert word in found.message
 
 
 def test_no_kill_switch() -> None:
     """Nothing to say."""
-    assert host.judge_switch(None, "/", "2026-11-23T22:00:00.000000Z") == []
+    assert policies.judge_switch(None, "/", "2026-11-23T22:00:00.000000Z") == []
 
 
 def place(root: Path) -> Place:

@@ -9,9 +9,10 @@ import time
 import click
 
 from ipcwarden.cli.bug import bug
-from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, registrations
+from ipcwarden.cli.diagnosis import containers, enforcement, host, podman, policies, programs, registrations
 from ipcwarden.cli.diagnosis.finding import PROBLEM, SEVERITIES, WARNING, Finding, ordered
-from ipcwarden.cli.diagnosis.probe import IMPOSSIBLE, Laboratory, Probe
+from ipcwarden.cli.diagnosis.laboratory import Laboratory
+from ipcwarden.cli.diagnosis.probe import IMPOSSIBLE, Probe
 from ipcwarden.cli.findings import counted
 from ipcwarden.cli.survey import survey
 from ipcwarden.core.documents import serialize
@@ -100,16 +101,16 @@ class _Examination:
         self._found.append(Finding("unchecked", WARNING, what, message, hint))
 
     def _policies(self) -> None:
-        facts = host.look_at_policy(self._root)
+        facts = policies.look_at_policy(self._root)
         self._policy = facts.in_force
-        self._found += host.judge_policy(facts, os.uname().release)
+        self._found += policies.judge_policy(facts, os.uname().release)
 
     def _switch(self) -> None:
         now = time.time_ns()
         moment = timestamp(now, tuple(time.gmtime(now // 10**9)))
         switch = read_switch(self._root)
         self._off = is_switched_off(switch, moment)
-        self._found += host.judge_switch(switch, self._root, moment)
+        self._found += policies.judge_switch(switch, self._root, moment)
 
     def _registrations(self) -> None:
         configured = podman.look(self._root, os.environ)
@@ -119,7 +120,7 @@ class _Examination:
         self._hooked = ["podman"] if configured.is_registered and not configured.is_native else []
         self._found += findings
         self._found += registrations.unregistered(registered, _is_there)
-        self._found += registrations.judge(registered, self._root)
+        self._found += programs.judge(registered, self._root)
 
     def _runtimes(self) -> None:
         profiles = enforcement.profiles_of(self._policy)
