@@ -36,7 +36,7 @@ def _versions(record_testsuite_property: Callable[[str, object], None]) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Record which engine a test is about, if it is about one."""
-    if isinstance(item, pytest.Function):
+    if isinstance(item, pytest.Function) and item.path.parent.name == "e2e":
         params = item.callspec.params if hasattr(item, "callspec") else {}
         engines = [params.get("engine"), *(name for name in FIXTURES if name in item.fixturenames)]
         if engine := next((each for each in engines if isinstance(each, str)), None):
