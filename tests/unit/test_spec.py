@@ -594,6 +594,67 @@ def test_knows_ways_to_write_proc_sys(document: object, writable: bool) -> None:
     assert parse_spec(json.dumps(document).encode()).proc_sys_writable is writable
 
 
+# Every member that we read: where it stands, and something that it may hold.
+PLACES = [
+    ("linux", {}),
+    ("linux.namespaces", []),
+    ("linux.namespaces.0.type", "ipc"),
+    ("linux.namespaces.0.path", ""),
+    ("linux.resources", {}),
+    ("linux.resources.memory", {}),
+    ("linux.resources.memory.limit", 5),
+    ("linux.readonlyPaths", []),
+    ("linux.maskedPaths", []),
+    ("linux.cgroupsPath", "/x"),
+    ("linux.seccomp", {}),
+    ("process", {}),
+    ("process.capabilities", {}),
+    ("process.capabilities.bounding", []),
+    ("process.rlimits", []),
+    ("process.rlimits.0.type", "RLIMIT_MSGQUEUE"),
+    ("process.rlimits.0.soft", 1),
+    ("process.rlimits.0.hard", 1),
+    ("mounts", []),
+    ("mounts.0.destination", "/x"),
+    ("mounts.0.type", "proc"),
+    ("mounts.0.source", "proc"),
+    ("mounts.0.options", []),
+    ("annotations", {}),
+    ("root", {}),
+    ("root.path", "/x"),
+    ("hooks", {}),
+    *((f"hooks.{stage}", []) for stage in ("prestart", "createRuntime", "createContainer", "startContainer")),
+    *((f"hooks.{stage}", []) for stage in ("poststart", "poststop")),
+]
+COMPLETE = {
+    "linux": {"namespaces": [{"type": "ipc"}], "resources": {"memory": {}}},
+    "process": {"capabilities": {}, "rlimits": [{"type": "RLIMIT_MSGQUEUE", "soft": 1, "hard": 1}]},
+    "mounts": [PROC],
+    "root": {},
+    "hooks": {},
+}
+
+
+@pytest.mark.parametrize(("place", "content"), PLACES)
+@pytest.mark.parametrize("spelling", [str.swapcase, lambda name: f"{name}\0x", lambda name: f"{name}\0"])
+def test_refuses_a_second_spelling_of_whatever_is_read(
+    place: str, content: object, spelling: Callable[[str], str]
+) -> None:
+    """Beside the right one or in its place: runc takes any letter case, crun a name up to its first NUL."""
+    *way, name = place.split(".")
+    for keep in (True, False):
+        document = json.loads(json.dumps(COMPLETE))
+        section = document
+        for step in way:
+            section = section[int(step)] if step.isdigit() else section[step]
+        if keep:
+            section.setdefault(name, content)
+        else:
+            section.pop(name, None)
+        section[spelling(name)] = content
+        assert "which runtimes read differently" in refusal_of(document)
+
+
 def limiting(*rlimits: object) -> object:
     """Return a config.json with these `process.rlimits`."""
     return {"process": {"rlimits": list(rlimits)}}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_SPEC_BYTES = 2 << 20  # an honest one has some ten KiB; reading 16 MiB takes longer than a hook may
 TABLE = "linux.sysctl"
 MSGQUEUE = "RLIMIT_MSGQUEUE"
+_STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 @value
@@ -82,6 +83,10 @@ def spec_of(document: dict[str, Document]) -> Spec:
     paths = [path for kind, path in namespaces if kind == "ipc"]
     if len(paths) > 1:
         raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
+    section_of(linux, "seccomp", "linux.")
+    hooks = section_of(document, "hooks")
+    for stage in _STAGES:
+        list_of(hooks, stage, "hooks.")
     mounts = _mounts(document)
     privileged = _is_privileged(document)
     return Spec(
@@ -247,7 +252,8 @@ def _pairs(section: Document) -> list[tuple[str, Document]]:
 def _spelled_like(section: Document, name: str) -> list[tuple[str, Document]]:
     # runc, as every Go program, obeys any letter case, and folds as Unicode does; crun wants the exact key, which for C
     # ends at the first NUL.
-    return [(key, content) for key, content in _pairs(section) if key.partition("\0")[0].casefold() == name]
+    folded = name.casefold()
+    return [(key, content) for key, content in _pairs(section) if key.partition("\0")[0].casefold() == folded]
 
 
 def request_of(document: dict[str, Document]) -> Request:
