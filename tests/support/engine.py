@@ -234,13 +234,21 @@ class PodmanEngine(Engine):
         warden.install_podman(self.hooks_dir)
 
     def run(self, *args: str, **options: Unpack[Options]) -> Ended:
-        """Do what `podman run --rm` does, in two calls: podman 5 deletes its --cidfile with the container."""
-        result = self.podman.create(args, "--rm", hooks_dir=self.hooks_dir, **options)
-        name = result.stdout.strip()
-        if name:
-            result = self.podman.start(name, "--attach", hooks_dir=self.hooks_dir)
-            until(lambda: self.podman("container", "exists", name).code == 1, f"{name} to be removed")
-        return Ended(result.command, result.code, result.stdout, result.stderr, name, None)
+        """Do what `podman run --rm` does, call by call.
+
+        podman 5 deletes its --cidfile with the container, and an attached podman misses what a short-lived container
+        says before it listens: the log has all of it.
+        """
+        made = self.podman.create(args, hooks_dir=self.hooks_dir, **options)
+        name = made.stdout.strip()
+        if not name:
+            return Ended(made.command, made.code, made.stdout, made.stderr, "", None)
+        ended = self.podman.start(name, "--attach", hooks_dir=self.hooks_dir)
+        said = self.podman("logs", name)
+        self.podman.remove(name).check()
+        return Ended(
+            ended.command, ended.code, said.stdout, said.stderr if ended.code == 0 else ended.stderr, name, None
+        )
 
     def start(self, *args: str, **options: Unpack[Options]) -> PodmanContainer:
         """Call `podman create` and `podman start`."""
