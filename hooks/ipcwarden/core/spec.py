@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_SPEC_BYTES = 2 << 20  # an honest one has some ten KiB; reading 16 MiB takes longer than a hook may
 TABLE = "linux.sysctl"
 MSGQUEUE = "RLIMIT_MSGQUEUE"
-_STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+_HOOK_STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 @value
@@ -85,7 +85,7 @@ def spec_of(document: dict[str, Document]) -> Spec:
         raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
     section_of(linux, "seccomp", "linux.")
     hooks = section_of(document, "hooks")
-    for stage in _STAGES:
+    for stage in _HOOK_STAGES:
         list_of(hooks, stage, "hooks.")
     mounts = _mounts(document)
     privileged = _is_privileged(document)
