@@ -159,6 +159,8 @@ def test_kernel_values_are_those_of_the_kernel_that_runs() -> None:
         (("memory", 200, 50, 0), "kernel.shmall", SMALL, 2 * GIB // 4096),
         (("memory", 50, 50, 0), "kernel.shmall", Memory(65536 * 3, GIB, 65536), 1),
         (("memory", 10000, 10000, 0), "kernel.shmmax", Memory(None, 1 << 63, 4096), 18446744073709551615),
+        (("memory", 50, 2, 0), "kernel.shmmax", Memory(1 << 50, GIB, 4096), GIB // 2),
+        (("per_gib", 256), "kernel.shmmni", Memory(1 << 50, GIB, 4096), 256),
         (("per_gib", 256), "kernel.shmmni", SMALL, 256),
         (("per_gib", 256), "kernel.shmmni", UNLIMITED, 16384),
         (("per_gib", 1024), "kernel.shmmni", UNLIMITED, 32768),
@@ -167,7 +169,7 @@ def test_kernel_values_are_those_of_the_kernel_that_runs() -> None:
     ],
 )
 def test_amounts_come_to_numbers(amount: Amount, name: str, memory: Memory, number: int) -> None:
-    """A share is of the container's limit, or else of the host's memory, and never beyond the kernel's range."""
+    """A share is of the container's limit, or else and at most of the host's memory, within the kernel's range."""
     assert resolve(amount, name, KERNEL_DEFAULTS, memory) == number
 
 

@@ -170,13 +170,14 @@ def resolve(amount: Amount, name: str, kernel: dict[str, int], memory: Memory) -
         return amount
     if isinstance(amount, str):
         return kernel[name]
+    # Users pick the limit, as high as they like; the host's memory is what there is.
+    whole = memory.host if memory.limit is None else min(memory.limit, memory.host)
     if len(amount) == 2:
-        whole = memory.host if memory.limit is None else memory.limit
         number = -(-amount[1] * whole // GIB)  # rounded up: a share of a small container is not none at all
     else:
         _, of_limit, of_host, at_least = amount
         if memory.limit is not None and of_limit is not None:
-            number = memory.limit * of_limit // 100
+            number = whole * of_limit // 100
         else:
             number = memory.host * (of_host or 0) // 100
         number = max(number, at_least)
