@@ -10,15 +10,16 @@ import posix
 
 from ipcwarden.syscalls import Capabilities, capbset_drop, capbset_read, capget, capset, set_no_new_privs
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETUID = 1, 2, 7
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID = 1, 2, 6, 7
 CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 18, 19, 21
 
 # Read config.json in a bundle of podman's, which belongs to the container's root where there is a user namespace.
 DOCUMENTS = (CAP_DAC_READ_SEARCH,)
-# Open the container's namespace, mount the pin, join, become the namespace's root to write.
-CREATE = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID)
-# Join through the pin, become the namespace's root to write; look into a container that has no pin of its own.
-POSTSTART = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID)
+# Open the container's namespace, mount the pin, join, become the namespace's root to write, and the process' user and
+# group to lower its RLIMIT_MSGQUEUE.
+CREATE = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
+# Join through the pin, become whoever it takes to write and to lower; look into a container that has no pin of its own.
+POSTSTART = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
 # Join, mount the queues, open queues of mode 0600, unmount the pin, see who else holds the namespace.
 POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE)
 

@@ -156,8 +156,8 @@ def test_both_ways_of_dropping_agree() -> None:
         for way in ("drop_directly", "drop_with_prctl")
     )
     assert directly == with_prctl
-    assert "CapEff:\t0000000000280080" in directly
-    assert "CapBnd:\t0000000000280080" in directly
+    assert "CapEff:\t00000000002800c0" in directly
+    assert "CapBnd:\t00000000002800c0" in directly
     assert "NoNewPrivs:\t1" in directly
 
 
@@ -171,8 +171,8 @@ def test_a_missing_or_broken_prctl_changes_nothing(tmp_path: Path, module: str) 
     hooks = str(REPOSITORY / "hooks")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + STATUS.format(path=hooks, way="drop_with_prctl")
     status = run(sys.executable, "-c", program).check().stdout
-    assert "CapEff:\t0000000000280080" in status
-    assert "CapBnd:\t0000000000280080" in status
+    assert "CapEff:\t00000000002800c0" in status
+    assert "CapBnd:\t00000000002800c0" in status
 
 
 def test_the_record_says_when_privileges_stay(container: Container) -> None:

@@ -90,8 +90,8 @@ def decide(
     violations = [Violation(name, text, None, None, "malformed") for name, text in request.malformed]
     rlimit, refused = _decide_msgqueue(profile, ways.msgqueue)
     violations += [refused] if refused else []
-    open_door = ways.proc_sys_writable and profile.writable_proc_sys == "refuse"
-    violations += [Violation(PROC_SYS, None, None, None, "writable_proc_sys")] if open_door else []
+    open_door = _violations_of_writing(profile, ways.proc_sys_writable)
+    violations += open_door
     for file, names in FILES.items():
         raw = request.raw.get(file)
         for name in names:
@@ -113,6 +113,17 @@ def decide(
     else:
         decision = "clamped"
     return Plan(decision, tuple(limits), tuple(violations), rlimit)
+
+
+def hosts_violations(profile: Profile, proc_sys_writable: bool) -> tuple[Violation, ...]:
+    """Return what policy refuses of a container in the host's IPC namespace: its /proc/sys has the host's limits."""
+    refused = [Violation("ipc", "host", None, None, "host_ipc")] if profile.host_ipc == "refuse" else []
+    return (*refused, *_violations_of_writing(profile, proc_sys_writable))
+
+
+def _violations_of_writing(profile: Profile, proc_sys_writable: bool) -> list[Violation]:
+    refused = proc_sys_writable and profile.writable_proc_sys == "refuse"
+    return [Violation(PROC_SYS, None, None, None, "writable_proc_sys")] if refused else []
 
 
 def _decide_msgqueue(profile: Profile, asked: tuple[int, int] | None) -> tuple[Rlimit | None, Violation | None]:

@@ -60,6 +60,7 @@ class Spec:
     hostname_source: str
     cgroups_path: str
     root_path: str
+    seccomp: Document
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -83,7 +84,6 @@ def spec_of(document: dict[str, Document]) -> Spec:
     paths = [path for kind, path in namespaces if kind == "ipc"]
     if len(paths) > 1:
         raise StateError("cannot use config.json: its 'linux.namespaces' lists ipc twice")
-    section_of(linux, "seccomp", "linux.")
     hooks = section_of(document, "hooks")
     for stage in _HOOK_STAGES:
         list_of(hooks, stage, "hooks.")
@@ -102,6 +102,7 @@ def spec_of(document: dict[str, Document]) -> Spec:
         hostname_source=next((mount.source for mount in mounts if mount.destination == "/etc/hostname"), ""),
         cgroups_path=_text(linux, "cgroupsPath", "linux."),
         root_path=_text(section_of(document, "root"), "path", "root."),
+        seccomp=_member(linux, "seccomp", "linux."),
     )
 
 

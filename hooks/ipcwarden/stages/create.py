@@ -8,8 +8,9 @@ from ipcwarden import privileges
 from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse
-from ipcwarden.core.plan import Plan, Violation, sentence
+from ipcwarden.core.plan import Plan, hosts_violations, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
+from ipcwarden.core.seccomp import narrowed
 from ipcwarden.core.spec import Request, request_of
 from ipcwarden.core.sysctls import FILES, as_kernel_reads
 from ipcwarden.errors import (
@@ -21,16 +22,26 @@ from ipcwarden.errors import (
     WardenError,
 )
 from ipcwarden.host.ledger import take
-from ipcwarden.host.membership import enter, erase, note
+from ipcwarden.host.membership import enter, erase, note, widened
 from ipcwarden.host.namespace import identify, is_hosts, is_taken, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, read_limits, started, write_limits
 from ipcwarden.stages.case import open_case, plan_of
-from ipcwarden.stages.company import FIRST_PID, company_in, keep, limits_in_force, protect, protect_anyway, widen
+from ipcwarden.stages.company import (
+    FIRST_PID,
+    company_in,
+    keep,
+    limits_in_force,
+    protect,
+    protect_anyway,
+    since_widened,
+    widen,
+)
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
 from ipcwarden.stages.rlimits import limit_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
     from ipcwarden.core.policy import Policy
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
@@ -112,12 +123,12 @@ def _meet_host(site: Site, case: Case, key: str) -> None:
             + ("a private one" if case.spec.ipc == "private" else f"the one at '{case.spec.ipc_path}'"),
             "is that path the host's own?",
         )
-    if case.profile.host_ipc == "audit":
-        site.deliver(site.record("skipped", reason="host-ipc"), key)
-        return
-    violations = (Violation("ipc", "host", None, None, "host_ipc"),)
-    _refuse(site, case, key, Plan("refused", (), violations))
-    site.deliver(site.record("skipped", reason="host-ipc", violations=violations_of(violations)), key)
+    violations = hosts_violations(case.profile, case.spec.proc_sys_writable)
+    told: dict[str, Document] = {"writable_proc_sys": True} if case.spec.proc_sys_writable else {}
+    if violations:
+        _refuse(site, case, key, Plan("refused", (), violations))
+        told["violations"] = violations_of(violations)
+    site.deliver(site.record("skipped", reason="host-ipc", **told), key)
 
 
 def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
@@ -187,7 +198,7 @@ def _do_again(site: Site, entry: Entry, fd: int) -> None:
     subject = entry.document.get("subject")
     if isinstance(subject, dict) and subject.get("enforced"):
         join(fd, site.hosts)
-        write_limits(wanted_of(entry.document), read_limits())
+        write_limits(since_widened(site, entry.document, wanted_of(entry.document)), read_limits())
 
 
 def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
@@ -209,8 +220,16 @@ def _decide(site: Site, case: Case, key: str, fd: int, limits: dict[str, int] | 
         join(fd, site.hosts)
         _take_back(case)
     _refuse(site, case, key, plan)
+    _can_nest(case)  # what cannot be narrowed is refused here: a native door may not be able to say so
     site.subject["decision"] = plan.decision
     return plan
+
+
+def _can_nest(case: Case) -> bool:
+    """Tell whether policy denies another IPC namespace and no native door has seen to it.  Raises `StateError`."""
+    if case.profile is None or case.profile.nested_ipc == "report":
+        return False
+    return narrowed(case.spec.seccomp, posix.uname().machine, case.spec.annotations) != case.spec.seccomp
 
 
 def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan:
@@ -255,6 +274,7 @@ def _apply(
     """Pin, apply, read back and record; on a failure no pin and no entry are left, and the limits are as before."""
     enforcing = site.subject["mode"] == "enforcing"
     found: dict[str, int] = {}
+    before = widened(site.namespaces, room.name)
     try:
         pin(site.pins, _write_creating(site, case, entry, identity, pid), fd)
         site.narrow(privileges.POSTSTART)
@@ -264,9 +284,11 @@ def _apply(
         now = write_limits({**(limits or {}), **plan.wanted()}, found) if enforcing else found
         if limits is not None and enforcing:
             widen(site, room, limits, now)
-        ways = limit_queues(plan.msgqueue, pid, enforcing)
+        ways = limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime)
         if case.spec.proc_sys_writable:
             ways["writable_proc_sys"] = True
+        if _can_nest(case):
+            ways["nested_ipc"] = "unenforced"
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways)
@@ -283,12 +305,12 @@ def _apply(
         )
         site.deliver(record, entry.key, entry)
     except ApplyError as error:
-        _undo(site, entry, found)
+        _undo(site, entry, found, room, before)
         # What the container asked for and the kernel refuses is no fault of the host's.
         error.of_host = error.file not in case.spec.request.raw
         raise
     except BaseException:
-        _undo(site, entry, found)
+        _undo(site, entry, found, room, before)
         raise
 
 
@@ -310,12 +332,13 @@ def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pi
     return name
 
 
-def _undo(site: Site, entry: Entry, found: dict[str, int]) -> None:
+def _undo(site: Site, entry: Entry, found: dict[str, int], room: Room, before: dict[str, int]) -> None:
     """Leave no pin, no entry, and the limits as they were `found`, if they have been touched."""
     name = entry.document.get("pin")
     try:
         if found:
             write_limits(found, read_limits())
+            room.widen(before)
     finally:
         if isinstance(name, str):
             unpin(site.pins, name)

@@ -11,7 +11,7 @@ import posix
 from ipcwarden.core.amendment import Amendment, amended, restored
 from ipcwarden.core.documents import parse_strictly, serialize
 from ipcwarden.core.seccomp import narrowed
-from ipcwarden.core.spec import MAX_SPEC_BYTES, section_of, spec_of
+from ipcwarden.core.spec import MAX_SPEC_BYTES, spec_of
 from ipcwarden.core.sysctls import FILES, spelled
 from ipcwarden.errors import StateError, WardenError
 from ipcwarden.host.membership import enter
@@ -62,14 +62,14 @@ def amend(
     amendment = _LEAVE
     if policy is not None:
         case = open_case(site, policy, container, bundle, program, spec_of(document))
-        amendment = _amendment_of(site, case, document)
+        amendment = _amendment_of(site, case)
     try:
         return serialize(amended(document, entries, amendment)).encode("ascii")
     except (ValueError, RecursionError) as error:
         raise StateError(f"cannot write config.json again: {error}") from error
 
 
-def _amendment_of(site: Site, case: Case, document: dict[str, Document]) -> Amendment:
+def _amendment_of(site: Site, case: Case) -> Amendment:
     spec, profile = case.spec, case.profile
     if case.rule is None or profile is None or case.rule.mode != "enforcing" or spec.ipc == "host":
         return _LEAVE
@@ -86,7 +86,7 @@ def _amendment_of(site: Site, case: Case, document: dict[str, Document]) -> Amen
         sysctls = {}  # the owner's stay in force: a runtime that writes before any hook gets nothing to write
     seccomp: Document = None
     if profile.nested_ipc == "deny":
-        seccomp = narrowed(section_of(document, "linux").get("seccomp"), posix.uname().machine, spec.annotations)
+        seccomp = narrowed(spec.seccomp, posix.uname().machine, spec.annotations)
     return Amendment(sysctls, _lowered(plan.msgqueue), seccomp)
 
 

@@ -10,18 +10,21 @@ if TYPE_CHECKING:
     from ipcwarden.core.plan import Rlimit
 
 
-def limit_queues(limit: Rlimit | None, pid: int, enforcing: bool) -> dict[str, Document]:
+def limit_queues(limit: Rlimit | None, pid: int, enforcing: bool, runtime: str | None) -> dict[str, Document]:
     """Lower a new process' limit to what was decided; return what entry and record have to say of it, if anything.
 
     Raises `ApplyError`.
     """
     if limit is None:
         return {}
-    found = msgqueue_of(pid)
-    hard = found[1] if found else None
-    if enforcing and hard is not None and (limit.requested is None or hard <= limit.requested):
-        # A runtime that has yet to give more than is there (runc) could not any more; poststart comes after it.
+    # runc gives what config.json asks for after this hook, and without CAP_SYS_RESOURCE could not give more than is
+    # left by then: there it is poststart that lowers, which comes after it.  crun has given it already.
+    is_later = limit.requested is not None and limit.requested > limit.wanted and "crun" not in (runtime or "")
+    if enforcing and not is_later:
         hard = lower_msgqueue(pid, limit.wanted)
+    else:
+        found = msgqueue_of(pid)
+        hard = found[1] if found else None
     return {"rlimits": {"msgqueue": _rlimit_document(limit.requested, limit.wanted, hard)}}
 
 
