@@ -174,6 +174,14 @@ def test_believes_no_name_that_is_another_containers(unpack: Callable[[str], Rec
     assert names(known(document, **{"nerdctl/name": "other"}))[:2] == ("nerdctl", None)
 
 
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "x" * 5000])
+def test_an_annotation_that_is_no_path_leads_nowhere(unpack: Callable[[str], Recorded], odd: str) -> None:
+    """A place that the kernel cannot even be asked for is as one that is not there: the container is containerd's."""
+    document = unpack("nerdctl-2.3-from-source")
+    claimed = f"/{odd}/containers/default/{document.container}"
+    assert known(document, **{"nerdctl/state-dir": claimed}).engine == "containerd"
+
+
 def test_knows_an_empty_bundle_as_bare(scratch: Path) -> None:
     """A bundle of nobody's is bare, and its name its id."""
     facts = facts_of("c", str(scratch), parse_spec(b"{}"), "/usr/bin/other", True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcwarden.core.documents import Repeated, parse, parse_strictly, serialize
+from ipcwarden.core.documents import Repeated, parse, parse_strictly, serialize, utf8_of
 from support.imports import INTERPRETER
 from support.shell import run
 
@@ -231,3 +232,27 @@ def test_strictly_refuses_a_key_that_stands_twice(text: str) -> None:
     """Written again it would stand there once, and for one of its readers with the wrong content."""
     with pytest.raises(ValueError, match="the key 'a' stands there twice"):
         parse_strictly(text.encode())
+
+
+def test_strictly_takes_no_longer_for_many_keys() -> None:
+    """A second key behind thousands of others is found at once: nobody keeps a hook busy with it."""
+    keys = [f'"k{number}":1' for number in range(40_000)]
+    began = time.process_time()
+    with pytest.raises(ValueError, match="the key 'k39999' stands there twice"):
+        parse_strictly(f"{{{','.join([*keys, keys[-1]])}}}".encode())
+    assert time.process_time() - began < 5
+
+
+@given(VALUES)
+def test_reads_what_it_writes_as_utf8(document: object) -> None:
+    """A document comes back as it was, with whatever is in its texts."""
+    assert parse(utf8_of(document)) == document == json.loads(utf8_of(document))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("é€", b'"\xc3\xa9\xe2\x82\xac"'), ("\ud800x", b'"\\ud800x"'), ('\n"\\', b'"\\n\\"\\\\"')],
+)
+def test_writes_utf8_no_longer_than_it_has_to_be(text: str, written: bytes) -> None:
+    """What is written again grows by nothing but what UTF-8 cannot say: half a surrogate pair is escaped."""
+    assert utf8_of(text) == written

@@ -43,7 +43,8 @@ class _Context:
 def _single(pairs: list[tuple[str, Document]]) -> dict[str, Document]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for at, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:at]))
+        last = {key: at for at, (key, _) in enumerate(pairs)}
+        twice = next(key for at, (key, _) in enumerate(pairs) if last[key] != at)
         raise ValueError(f"the key {twice!r} stands there twice")
     return found
 
@@ -96,3 +97,10 @@ def serialize(document: object) -> str:
     """Return `document` as one line of ASCII JSON without blanks, keys in the order they were put."""
     encode = _json.make_encoder(None, _not_json, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
     return "".join(encode(document, 0))
+
+
+def utf8_of(document: object) -> bytes:
+    """Return `document` as `serialize` does, but as UTF-8 and no longer than it has to be: only what is none is escaped."""
+    encode = _json.make_encoder(None, _not_json, _json.encode_basestring, None, ":", ",", False, False, False)
+    # Half a surrogate pair is what UTF-8 cannot say; Python writes it as JSON does.
+    return "".join(encode(document, 0)).encode("utf-8", "backslashreplace")

@@ -110,7 +110,7 @@ def _are_roots(*directories: str) -> bool:
     """Tell whether these are directories that only root, or we ourselves, can have made and can write."""
     try:
         return not any(unsafe(posix.lstat(directory)) for directory in directories)
-    except OSError:
+    except (OSError, ValueError):  # annotations name some of them: with a NUL or half a surrogate pair it is no path
         return False
 
 
