@@ -21,6 +21,10 @@ RUNC = [
     "run -d=true -b /x c",
     "--debug --systemd-cgroup --rootless auto create --no-pivot --preserve-fds 3 --console-socket s -b /x c",
     "--root /run --log create --log-format json create --bundle /x c",
+    "run --b /x c",
+    "run --b=/x c",
+    "create --pidfd-socket p --bundle /x c",
+    "create --pidfd-socket p --console-socket s --pid-file f -b /x c",
 ]
 CRUN = [
     "run -b /x c",
@@ -31,6 +35,11 @@ CRUN = [
     "--roo /r run -b /x c",
     "--cgroup-manager disabled run -b /x c",
     "--cgroup-manager=disabled run -d --bundle=/x c",
+    "run --b /x c",
+    "run --pid p --pre 3 --console s --bun /x c",
+    "--log-level debug --log-l create run -b /x c",
+    "--program-name x run --program-name=y -b /x c",
+    "run -b/x --keep --no-new-keyring c",
 ]
 
 
@@ -53,6 +62,12 @@ def test_finds_bundle_and_container(line: str) -> None:
         "exec -t c create",
         "spec -b /x",
         "kill c 9",
+        "mounts add run",
+        "mounts add create x",
+        "help run c",
+        "h create c",
+        "init create c",
+        "features run c",
         "-",
         "--log",
     ],
@@ -69,7 +84,17 @@ def test_an_unknown_option_hides_no_verb() -> None:
     assert (found.bundle, found.container) == ("/x", "c")
 
 
-@pytest.mark.parametrize("option", ["-f /y/c.json", "--config=/y/c.json", "--conf /y/c.json", "-f/y/c.json"])
+def test_abbreviates_behind_two_dashes_only() -> None:
+    """What begins with one dash is, where it is no whole name, short options in a row: -bun means the bundle `un`."""
+    found = invocation_of(["run", "-bun", "c"])
+    assert found is not None
+    assert (found.bundle, found.container) == ("un", "c")
+
+
+OF_CONFIG = ["-f /y/c.json", "--config=/y/c.json", "--conf /y/c.json", "-f/y/c.json", "--f /y/c.json", "--f=/y/c.json"]
+
+
+@pytest.mark.parametrize("option", OF_CONFIG)
 def test_finds_the_name_of_config(option: str) -> None:
     """crun's --config is another file than the bundle's."""
     found = invocation_of(["create", *option.split(), "c"])

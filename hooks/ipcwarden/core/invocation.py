@@ -1,7 +1,8 @@
 """A runtime's command line, as far as a wrapper has to understand it: which verb, and whose bundle.
 
 runc(8) reads options as Go's flag package does (one dash or two, before the container's name or behind it), crun(1) as
-getopt_long(3) does (abbreviations, a short option's value behind it).  What neither knows is taken for a switch.
+getopt_long(3) does (abbreviations, a short option's value behind it).  What neither knows is taken for a switch.  The
+lists are those of runc 1.5 (and 1.6, which has --config) and crun 1.28.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 CREATING = ("create", "run")
 _VERBS = (
-    *("checkpoint", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume"),
-    *("restore", "run", "spec", "start", "state", "update"),
+    *("checkpoint", "create", "delete", "events", "exec", "features", "help", "init", "kill", "list", "mounts"),
+    *("pause", "ps", "restore", "resume", "run", "spec", "start", "state", "update", "h"),
 )
 # Options that take a value, in the next word where there is no `=`.
-_GLOBAL = ("root", "log", "log-format", "criu", "rootless", "cgroup-manager")
-_OF_VERB = ("bundle", "config", "console-socket", "pid-file", "preserve-fds")
+_GLOBAL = ("root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager", "program-name")
+_OF_VERB = ("bundle", "config", "console-socket", "pid-file", "pidfd-socket", "preserve-fds", "program-name")
 _SHORT = {"b": "bundle", "f": "config"}
 
 
@@ -72,7 +73,7 @@ def _take(word: str, words: list[str], valued: tuple[str, ...], given: dict[str,
     if not word.startswith("-") or word == "-":
         return False
     name, equals, content = word.lstrip("-").partition("=")
-    known = _known(name, valued)
+    known = _known(name, valued, word.startswith("--"))
     if known is None and not word.startswith("--"):
         return _take_short(word[1:], words, valued, given)
     if known is not None:
@@ -80,11 +81,15 @@ def _take(word: str, words: list[str], valued: tuple[str, ...], given: dict[str,
     return True
 
 
-def _known(name: str, valued: tuple[str, ...]) -> str | None:
+def _known(name: str, valued: tuple[str, ...], long: bool) -> str | None:
     if name in valued:
         return name
-    alike = [each for each in valued if name and each.startswith(name) and len(name) > 1]
-    return alike[0] if len(alike) == 1 else None
+    if not long:
+        return None  # crun takes it for a cluster of short options
+    if _SHORT.get(name) in valued:
+        return _SHORT[name]  # runc's; for crun an abbreviation, or nothing
+    # Where several begin like that, crun knows one of them or refuses it: the next word is no name in either case.
+    return next((each for each in valued if name and each.startswith(name)), None)
 
 
 def _take_short(cluster: str, words: list[str], valued: tuple[str, ...], given: dict[str, str]) -> bool:
