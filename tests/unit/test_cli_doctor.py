@@ -599,6 +599,7 @@ def test_a_policy_of_the_format_before(root: Path) -> None:
         (Switch("2026-11-23T23:00:00Z", "fire", 1000), "problem", "until 2026-11-23T23:00:00Z, by uid 1000: fire"),
         (Switch("2026-11-23T21:00:00Z"), "note", "was on until"),
         (Switch(fault="others can write it"), "warning", "not obeyed: others can write it"),
+        (Switch(unclear='"tomorrow"'), "problem", 'with no end, because "tomorrow" is no moment in UTC'),
     ],
 )
 def test_the_kill_switch(switch: Switch, severity: str, word: str) -> None:

@@ -57,18 +57,52 @@ def test_says_what_was_written(switch: Switch) -> None:
         b"[" * 100_000,
         b"[1]",
         b"null",
-        b'{"until": 1795435200}',
-        b'{"until": "tomorrow", "reason": 7, "by": "root"}',
-        b'{"until": "2026-11-23T14:00:00+00:00", "by": true}',
-        b'{"until": "2026-11-23 14:00:00Z"}',
-        b'{"until": "2026-11-23T14:00:00.1x2Z"}',
-        b'{"until": "\\u0662026-11-23T14:00:00Z"}',
+        b'{"until": null, "reason": 7, "by": "root"}',
+        b'{"by": true}',
     ],
 )
 def test_is_on_whatever_it_says(content: bytes) -> None:
     """What cannot be read in the file takes nothing from its being there: no end, no reason, nobody."""
     assert parse_switch(content) == Switch()
     assert is_switched_off(parse_switch(content), NOON)
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        "1795435200",
+        "true",
+        "[]",
+        '""',
+        '"tomorrow"',
+        '"2026-11-23"',
+        '"2026-11-23T10:00:00"',
+        '"2026-11-23T10:00:00+01:00"',
+        '"2026-11-23T10:00Z"',
+        '"2026-11-23T10:00:00.1x2Z"',
+        '"\\u0662026-11-23T10:00:00Z"',
+    ],
+)
+def test_an_end_that_nobody_can_read_is_none(until: str) -> None:
+    """It is on without an end, and remembers what stands there, for somebody to be told."""
+    switch = parse_switch(f'{{"until": {until}}}'.encode())
+    assert switch == Switch(unclear=until)
+    assert is_switched_off(switch, NOON)
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        "2026-11-23T14:00:00+00:00",
+        "2026-11-23T14:00:00-00:00",
+        "2026-11-23t14:00:00z",
+        "2026-11-23 14:00:00Z",
+        "2026-11-23 14:00:00+00:00",
+    ],
+)
+def test_knows_utc_in_every_spelling(until: str) -> None:
+    """RFC 3339 has more than one: date --rfc-3339=seconds writes another than ipcwarden does."""
+    assert parse_switch(json.dumps({"until": until}).encode()) == Switch("2026-11-23T14:00:00Z")
 
 
 def test_keeps_what_can_be_read() -> None:

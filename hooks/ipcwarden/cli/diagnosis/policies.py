@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.switch import Switch
 
 _COMPILE = "ipcwarden compile"
+_MAX_SAID = 64  # characters of what somebody else has written
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def judge_switch(switch: Switch | None, root: str, now: str) -> list[Finding]:
         message = f"the kill switch was on until {switch.until}"
         return [Finding("switch", NOTE, path, message, "ipcwarden enable removes it")]
     until = f"until {switch.until}" if switch.until else "with no end"
+    if switch.unclear:
+        until = f"with no end, because {switch.unclear[:_MAX_SAID]} is no moment in UTC (2026-11-23T14:00:00Z is one)"
     by = "" if switch.by is None else f", by uid {switch.by}"
     message = f"the kill switch is on {until}{by}: {switch.reason or 'no reason is given'}"
     return [Finding("switch", PROBLEM, path, message, "ipcwarden enable, once the reason is gone")]
