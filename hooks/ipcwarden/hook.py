@@ -104,8 +104,7 @@ def _run(site: Site, options: Options) -> None:
         site.come_in(privileges.POSTSTOP)
         poststop(site, state)
     elif site.is_disabled():
-        if options.stage != "poststart":
-            skip(site, _read_state(site))
+        _leave_alone(site, options)
     elif options.stage == "poststart":
         state = _read_state_in_mode(site)
         site.come_in(privileges.POSTSTART)
@@ -119,6 +118,21 @@ def _run(site: Site, options: Options) -> None:
             protect_anyway(site, state)
             raise
         create(site, policy, _read_created(site), options.native)
+
+
+def _leave_alone(site: Site, options: Options) -> None:
+    """Decide nothing, because the kill switch is on; whoever was governed before keeps its limits from joiners."""
+    state: ContainerState | None = None
+    try:
+        state = _read_state(site)
+        if options.stage != "poststart":
+            skip(site, state)
+    finally:
+        try:
+            site.come_in(privileges.POSTSTART)
+        except WardenError:
+            pass  # whatever is wrong, it starts
+        protect_anyway(site, state)
 
 
 def _read_created(site: Site) -> ContainerState:

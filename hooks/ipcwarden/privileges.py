@@ -20,8 +20,9 @@ DOCUMENTS = (CAP_DAC_READ_SEARCH,)
 CREATE = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
 # Join through the pin, become whoever it takes to write and to lower; look into a container that has no pin of its own.
 POSTSTART = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
-# Join, mount the queues, open queues of mode 0600, unmount the pin, see who else holds the namespace.
-POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE)
+# Join, mount the queues, open queues of mode 0600, unmount the pin, see who else holds the namespace; become the root
+# of one that others stay in, to write.
+POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE, CAP_SETUID)
 
 
 def _mask(keep: tuple[int, ...]) -> int:

@@ -361,3 +361,98 @@ def test_rooms_go_with_their_last_member(start: Callable[..., Container]) -> Non
         each.kill()
         call("poststop", each.state("stopped"), each.root).check()
     assert list((owner.root / "run" / "ipcwarden" / "namespaces").iterdir()) == []
+
+
+def never_started(start: Callable[..., Container], owner: Container) -> Container:
+    """Create a joiner as runc does whose program cannot be started: what it asks for is written, and it is gone."""
+    joiner = joining(start, owner)
+    joiner.create().check()
+    overrule(joiner)
+    joiner.kill()
+    return joiner
+
+
+@pytest.mark.parametrize("others", [None, {}, {"mode": "permissive"}], ids=["governed", "no rule", "permissive"])
+def test_a_joiner_that_never_starts(start: Callable[..., Container], root: Path, others: dict[str, str] | None) -> None:
+    """No poststart comes for it: poststop puts back what runc has written, and says for whom."""
+    owner = start()
+    if others is not None:
+        owner_only(root, owner, **others)
+    owner.create().check()
+    joiner = never_started(start, owner)
+    assert shmmax(owner) == HUGE
+    joiner.poststop().check()
+    assert shmmax(owner) == SHMMAX
+    [verified] = [record for record in owner.records() if record["event"] == "verified"]
+    assert (verified["stage"], verified["container"]["id"], verified["joiner"]["id"]) == (
+        "poststop",
+        owner.id,
+        joiner.id,
+    )
+    assert verified["sysctls"][0]["found"] == HUGE
+    assert len(owner.pins()) == len(owner.entries()) == 1
+
+
+def test_a_joiner_that_never_starts_in_a_user_namespace(start: Callable[..., Container], root: Path) -> None:
+    """Where only the user namespace's root may write, too."""
+    owner = start(userns=True)
+    owner_only(root, owner)
+    owner.create().check()
+    joiner = joining(start, owner)
+    joiner.create().check()
+    pid = str(owner.process.pid)
+    write = f"echo {HUGE} >/proc/sys/kernel/shmmax"
+    run("nsenter", "-t", pid, "-U", "-i", "-S", "0", "-G", "0", "sh", "-c", write).check()
+    joiner.kill()
+    joiner.poststop().check()
+    assert shmmax(owner) == SHMMAX
+
+
+def test_one_of_two_guests_of_one_key(start: Callable[..., Container], root: Path) -> None:
+    """Two runtimes' roots may run one bundle: the poststop of one does not make the other one forgotten."""
+    owner = start()
+    owner_only(root, owner)
+    owner.create().check()
+    one = joining(start, owner)
+    other = joining(start, owner)
+    other.id, other.bundle = one.id, one.bundle
+    one.create().check()
+    other.create().check()
+    one.kill()
+    one.poststop().check()
+    overrule(other)
+    other.kill()
+    other.poststop().check()
+    assert shmmax(owner) == SHMMAX
+
+
+def test_nothing_of_a_guest_is_left(start: Callable[..., Container], root: Path) -> None:
+    """Neither after its poststop nor after the owner's: a namespace that nobody governs any more is not kept."""
+    owner = start()
+    owner_only(root, owner)
+    owner.create().check()
+    gone, late = joining(start, owner), joining(start, owner)
+    gone.create().check()
+    late.create().check()
+    gone.kill()
+    gone.poststop().check()
+    [room] = (root / "run" / "ipcwarden" / "namespaces").iterdir()
+    assert len(list(room.iterdir())) == 2
+    owner.kill()
+    owner.poststop().check()
+    assert not room.exists()
+    late.kill()
+    late.poststop().check()
+
+
+def test_what_was_widened_stays(start: Callable[..., Container], root: Path) -> None:
+    """A joiner that was allowed to widen has done so, whether it starts or not; what it wrote beyond that goes."""
+    put_in_force(root, profile(on_violation="clamp", shared="widen"))
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax=HUGE)
+    joiner.create().check()
+    overrule(joiner)
+    joiner.kill()
+    joiner.poststop().check()
+    assert shmmax(owner) == str(1 << 30)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import namespace
+from support.sandbox import put_in_force
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
@@ -277,3 +278,65 @@ def test_two_at_once(start: Callable[..., Container]) -> None:
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     collected = [record["container"]["id"] for record in containers[0].records() if record["event"] == "collected"]
     assert sorted(collected) == sorted(each.id for each in containers)
+
+
+def overrule(container: Container) -> None:
+    """Write a limit as a runtime does."""
+    run("nsenter", f"--ipc={container.namespace}", "sh", "-c", "echo 77777777 >/proc/sys/kernel/shmmax").check()
+
+
+def shmmax(container: Container) -> str:
+    """Read one limit of a container's namespace."""
+    return namespace.limits(container.namespace)["kernel.shmmax"]
+
+
+@pytest.mark.parametrize("governed", [True, False], ids=["governed", "no rule"])
+def test_puts_back_what_a_joiner_left(container: Container, start: Callable[..., Container], governed: bool) -> None:
+    """Of a joiner that never started, and whose poststop never came, nothing stays in force."""
+    container.create().check()
+    if not governed:
+        put_in_force(container.root, when=[("name", ("nobody",))])
+    joiner = start(ipc=str(container.namespace))
+    joiner.create().check()
+    overrule(joiner)
+    joiner.kill()
+    gc(container.root).check()
+    assert shmmax(container) == "67108864"
+    [verified] = [record for record in container.records() if record["event"] == "verified"]
+    assert (verified["stage"], verified["container"]["id"]) == ("gc", container.id)
+    [room] = (container.root / "run" / "ipcwarden" / "namespaces").iterdir()
+    assert len(list(room.iterdir())) == 1
+
+
+def test_leaves_alone_what_nobody_has_joined(container: Container) -> None:
+    """What a container has changed in a namespace that is its alone is for its teardown to tell."""
+    container.create().check()
+    overrule(container)
+    gc(container.root).check()
+    assert shmmax(container) == "77777777"
+
+
+def test_one_namespace_does_not_hide_the_others(container: Container, start: Callable[..., Container]) -> None:
+    """Where the limits of one cannot be put back gc says so, and goes on with the others."""
+    other = start()
+    for each in (container, other):
+        each.create().check()
+    put_in_force(container.root, when=[("name", ("nobody",))])
+    for each in (container, other):
+        joiner = start(ipc=str(each.namespace))
+        joiner.create().check()
+        overrule(joiner)
+        joiner.kill()
+    pins = container.root / "run" / "ipcwarden" / "pins"
+    broken = min(container.pins())
+    run("umount", pins / broken).check()
+    [entry] = [name for name in container.entries() if name.startswith(broken)]
+    file = container.root / "run" / "ipcwarden" / "containers" / entry
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "namespace": {**document["namespace"], "handle": ""}}))
+    result = gc(container.root)
+    assert result.code == 1
+    assert "cannot put back" in result.stderr
+    whole = other if entry.startswith(container.id) else container
+    assert shmmax(whole) == "67108864"
+    file.write_text(json.dumps(document))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CREATE = {"sys_ptrace", "sys_admin", "setuid", "dac_read_search"}
 POSTSTART = {"sys_ptrace", "sys_admin", "setuid"}
-POSTSTOP = {"sys_ptrace", "sys_admin", "dac_override"}
+POSTSTOP = {"sys_ptrace", "sys_admin", "dac_override", "setuid"}
 
 
 def hook(container: Container, stage: str, capabilities: set[str], *before: str) -> Result:
@@ -104,6 +104,21 @@ def test_poststop(container: Container, missing: str) -> None:
         assert len(container.pins()) == 1  # nothing is lost: gc will try
     else:
         assert container.records()[-1]["leftovers"]["mqueue"]["count"] == 1
+
+
+@pytest.mark.parametrize("missing", ["", "setuid", "sys_admin"])
+def test_poststop_of_a_joiner_that_never_started(start: Callable[..., Container], root: Path, missing: str) -> None:
+    """To put back what its runtime wrote into a user namespace's it takes the stage's set, and no less."""
+    owner = start(userns=True)
+    owner.create().check()
+    joiner = start(ipc=str(owner.namespace))
+    put_in_force(root, when=[("name", ("nobody",))])
+    joiner.create().check()
+    overrule(owner)
+    joiner.kill()
+    result = hook(joiner, "poststop", POSTSTOP - {missing})
+    assert (result.code == 0) is (missing == "")
+    assert (namespace.limits(owner.namespace)["kernel.shmmax"] == "67108864") is (missing == "")
 
 
 def test_poststop_sees_who_holds(container: Container) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import namespace
-from support.sandbox import config
+from support.sandbox import call, config
 from support.shell import run
 
 if TYPE_CHECKING:
@@ -169,25 +169,46 @@ def test_gc_goes_on(container: Container, switch: Path) -> None:
     assert container.pins() == []
 
 
-def test_poststart_puts_nothing_right(container: Container, switch: Path) -> None:
-    """Nothing is written while it is on, not even for who was governed before."""
-    container.create().check()
+def overrule(container: Container) -> None:
+    """Write a limit as a runtime does."""
     run("nsenter", f"--ipc={container.namespace}", "sh", "-c", "echo 77777777 >/proc/sys/kernel/shmmax").check()
+
+
+def test_a_governed_container_keeps_its_limits(container: Container, switch: Path) -> None:
+    """Who was created before it was on gets what was decided, though runc writes after the creation hook."""
+    container.create().check()
+    overrule(container)
     switch.touch()
     silently(container.poststart())
-    assert shmmax(container) == "77777777"
-    switch.unlink()
-    silently(container.poststart())
     assert shmmax(container) == GOVERNED
+    assert container.records()[-1]["joiner"] is None
 
 
-def test_who_joins_is_left_alone_too(start: Callable[..., Container], switch: Path) -> None:
-    """What a runtime writes into a governed namespace on a joiner's behalf stays."""
+def test_a_joiner_changes_no_governed_container(start: Callable[..., Container], switch: Path) -> None:
+    """What a runtime writes into a governed namespace on a joiner's behalf goes, before and after the hook."""
     owner = start()
     owner.create().check()
     joiner = start(ipc=str(owner.namespace))
     switch.touch()
-    run("nsenter", f"--ipc={owner.namespace}", "sh", "-c", "echo 77777777 >/proc/sys/kernel/shmmax").check()
+    overrule(joiner)
     silently(joiner.create())
-    silently(joiner.poststart())
-    assert shmmax(owner) == "77777777"
+    assert shmmax(owner) == GOVERNED
+    overrule(joiner)
+    silently(joiner.poststart("running"))  # late, and refused all the same is nobody
+    assert shmmax(owner) == GOVERNED
+    overrule(joiner)
+    joiner.kill()
+    silently(joiner.poststop())
+    assert shmmax(owner) == GOVERNED
+
+
+@pytest.mark.parametrize("stage", ["createRuntime", "poststart"])
+def test_a_joiner_whose_state_is_refused(start: Callable[..., Container], switch: Path, stage: str) -> None:
+    """Nor does one of whom nobody can tell where it is."""
+    owner = start()
+    owner.create().check()
+    joiner = start(ipc=str(owner.namespace))
+    switch.touch()
+    overrule(joiner)
+    assert call(stage, joiner.state("creating", id="j x"), joiner.root).code == 0
+    assert shmmax(owner) == GOVERNED

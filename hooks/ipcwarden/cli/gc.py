@@ -14,6 +14,7 @@ from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
 from ipcwarden.errors import WardenError
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, strays, tidy
+from ipcwarden.stages.company import protect_joined
 from ipcwarden.stages.site import Site, complain
 
 TYPE_CHECKING = False
@@ -105,6 +106,16 @@ def _collect_all(site: Site, release: bool, older_than: float, report: _Report) 
     # Only now: an unreadable entry's pin is a stray.
     for stray in [stray for name in strays(site) if (stray := adopt(site, name))]:
         _collect(site.root, stray, older_than, report)
+    _keep_limits(site.root, report)
+
+
+def _keep_limits(root: str, report: _Report) -> None:
+    """Put back, in a child likewise, what joiners' runtimes wrote of whom nobody has heard since."""
+    try:
+        ask(lambda: protect_joined(_site_in_child(root)))
+    except WardenError as error:
+        complain(f"cannot put back the limits of namespaces that several are in: {error}")
+        report.add("failed", "", "limits", error=str(error))
 
 
 def _collect(root: str, which: Due, older_than: float, report: _Report) -> None:
@@ -122,9 +133,13 @@ def _collect(root: str, which: Due, older_than: float, report: _Report) -> None:
 
 
 def _collect_here(root: str, which: Due, older_than: float) -> bool:
+    return collect(_site_in_child(root), which, older_than) is not None
+
+
+def _site_in_child(root: str) -> Site:
     signal.alarm(_PATIENCE)  # a lock that never comes free must not keep a timer's pass for ever
     privileges.settle()
     full = privileges.drop_with_prctl(privileges.POSTSTOP)
     site = Site(root, "gc")
     site.privileges = "full" if full else "partial"
-    return collect(site, which, older_than) is not None
+    return site

@@ -5,6 +5,9 @@ Whoever locks an entry as well does that first.
 
 Where a joiner was allowed to widen the limits, one more file has those: they outlive the joiner, and concern everybody
 there, whose entries are others' to lock.
+
+Guests are those who join a namespace where somebody enforces without being governed: they have no entry.  A file for
+each says which process it is, so that poststop and gc find where its runtime may have written.
 """
 
 from __future__ import annotations
@@ -15,9 +18,23 @@ from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import RecordError, why
 from ipcwarden.files import O_FILE, read, write_whole
 from ipcwarden.syscalls import LOCK_EX, flock
+from ipcwarden.values import value
 
-_WIDENED, _DRAFT = ".widened", ".widened.new"  # no members: a key never starts with a dot
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WIDENED, _DRAFT, _GUEST = ".widened", ".widened.new", ".guest"  # no members: a key never starts with a dot
 _MAX_WIDENED_BYTES = 4096
+
+
+@value
+class Guest:
+    """One process that has joined without being governed: its container's key, its pid, and when that started."""
+
+    key: str
+    pid: int
+    started: int
 
 
 class Room:
@@ -32,10 +49,7 @@ class Room:
 
     def add(self, key: str) -> None:
         """Make a container a member.  Raises `RecordError`."""
-        try:
-            posix.close(posix.open(key, posix.O_WRONLY | posix.O_CREAT | O_FILE, 0o600, dir_fd=self.fd))
-        except OSError as error:
-            raise RecordError(f"cannot write down that '{key}' is in a namespace: {why(error)}") from error
+        self._put(key, key)
 
     def remove(self, key: str) -> None:
         """Take a member out; what is not there is no error."""
@@ -44,6 +58,24 @@ class Room:
         except OSError:
             pass
 
+    def admit(self, guest: Guest) -> None:
+        """Note a guest.  Raises `RecordError`."""
+        self._put(_file_of(guest), guest.key)
+
+    def guests(self) -> list[Guest]:
+        """Return the guests, gone or not."""
+        return _guests_among(posix.listdir(self.fd))
+
+    def dismiss(self, guest: Guest) -> None:
+        """Take a guest out; what is not there is no error."""
+        self.remove(_file_of(guest))
+
+    def _put(self, name: str, key: str) -> None:
+        try:
+            posix.close(posix.open(name, posix.O_WRONLY | posix.O_CREAT | O_FILE, 0o600, dir_fd=self.fd))
+        except OSError as error:
+            raise RecordError(f"cannot write down that '{key}' is in a namespace: {why(error)}") from error
+
     def widen(self, limits: dict[str, int]) -> None:
         """Note limits that have been raised, by name, in place of those noted before; `widened` tells them.
 
@@ -51,7 +83,7 @@ class Room:
         """
         try:
             if not limits:
-                self.forget()
+                self._remove_widened()
                 return
             fd = posix.open(_DRAFT, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | O_FILE, 0o600, dir_fd=self.fd)
             try:
@@ -62,13 +94,18 @@ class Room:
         except OSError as error:
             raise RecordError(f"cannot write down what limits a namespace has now: {why(error)}") from error
 
-    def forget(self) -> None:
-        """Take back what `widen` noted."""
+    def _remove_widened(self) -> None:
         for name in (_DRAFT, _WIDENED):
             try:
                 posix.unlink(name, dir_fd=self.fd)
             except FileNotFoundError:
                 pass
+
+    def forget(self) -> None:
+        """Take back what is noted beside the members: a namespace without any is nobody's."""
+        self._remove_widened()
+        for guest in self.guests():
+            self.dismiss(guest)
 
     def leave(self) -> None:
         """Let the next one have it; a room without members goes."""
@@ -109,6 +146,27 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
         except BaseException:
             posix.close(fd)
             raise
+        posix.close(fd)
+
+
+def _file_of(guest: Guest) -> str:
+    return f"{_GUEST}.{guest.pid}.{guest.started}.{guest.key}"
+
+
+def _guests_among(files: Iterable[str]) -> list[Guest]:
+    words = (name.split(".", 4) for name in sorted(files) if name.startswith(f"{_GUEST}."))
+    return [Guest(key, int(pid), int(started)) for _, _, pid, started, key in words]
+
+
+def guests_at(directory: int, name: str) -> list[Guest]:
+    """Return the guests of a room that others may have locked; none where it is gone."""
+    try:
+        fd = posix.open(name, posix.O_RDONLY | posix.O_DIRECTORY | O_FILE, dir_fd=directory)
+    except OSError:
+        return []
+    try:
+        return _guests_among(posix.listdir(fd))
+    finally:
         posix.close(fd)
 
 

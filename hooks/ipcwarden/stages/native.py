@@ -71,19 +71,21 @@ def amend(
 
 def _amendment_of(site: Site, case: Case) -> Amendment:
     spec, profile = case.spec, case.profile
-    if case.rule is None or profile is None or case.rule.mode != "enforcing" or spec.ipc == "host":
-        return _LEAVE
-    if "runtime" in case.unknown:
-        return _LEAVE  # the creation stage knows it, and may come to another rule
     held = _limits_at(site, spec.ipc_path) if spec.ipc == "shared" else None
+    # Where somebody enforces those limits stay, whoever comes: what no runtime is told to write nobody has to put back.
+    untold = _LEAVE if held is None else Amendment({})
+    if case.rule is None or profile is None or case.rule.mode != "enforcing" or spec.ipc == "host":
+        return untold
+    if "runtime" in case.unknown:
+        return untold  # the creation stage knows it, and may come to another rule
     plan = plan_of(case, held)
     if plan.decision == "refused":
         return _LEAVE
-    sysctls: dict[str, str] | None = None
+    sysctls = untold.sysctls
     if spec.ipc == "private":
-        sysctls = _spelled_out(case, plan)
-    elif held is not None and profile.shared != "widen":
-        sysctls = {}  # the owner's stay in force: a runtime that writes before any hook gets nothing to write
+        sysctls = _spelled_out(plan, case.kernel)
+    elif held is not None:
+        sysctls = _spelled_out(plan, held, but=held)  # no more than what it may widen
     seccomp: Document = None
     if profile.nested_ipc == "deny":
         seccomp = narrowed(spec.seccomp, posix.uname().machine, spec.annotations)
@@ -99,9 +101,10 @@ def _lowered(limit: Rlimit | None) -> int | None:
     return limit.wanted if asked is None or asked > limit.wanted else None
 
 
-def _spelled_out(case: Case, plan: Plan) -> dict[str, str]:
-    wanted = plan.wanted()
-    limits = {**case.kernel, **wanted}
+def _spelled_out(plan: Plan, base: dict[str, int], but: dict[str, int] | None = None) -> dict[str, str]:
+    """Return what was decided as config.json has it, `but` for what is so; other fields of kernel.sem are `base`'s."""
+    wanted = {name: number for name, number in plan.wanted().items() if but is None or number != but[name]}
+    limits = {**base, **wanted}
     return {file: spelled(file, limits) for file, names in FILES.items() if any(name in wanted for name in names)}
 
 

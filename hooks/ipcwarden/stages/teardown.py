@@ -13,7 +13,7 @@ from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
-from ipcwarden.stages.company import company_in, since_widened
+from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain
 
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 def poststop(site: Site, state: ContainerState) -> None:
     """Handle poststop; silent where the ledger knows nothing of the container: refused, ungoverned, or done already.
 
-    Raises `WardenError` where the findings are not safe: then the entry stays for gc.
+    What was written on its behalf into a namespace of others' goes first.  Raises `WardenError` where the findings are
+    not safe: then the entry stays for gc.
     """
-    entry = _stopped(site, entry_key(state.id, state.bundle))
-    if entry is not None:
-        tear_down(site, entry, "teardown")
+    try:
+        see_off(site, state)
+    finally:
+        entry = _stopped(site, entry_key(state.id, state.bundle))
+        if entry is not None:
+            tear_down(site, entry, "teardown")
 
 
 def _stopped(site: Site, key: str) -> Entry | None:
@@ -123,13 +127,15 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     identity = identity_of(entry.document)
     others: list[Document] = []
     gone: bool | None = True
-    company = 0
+    company: dict[str, dict[str, Document]] = {}
     if identity is None or entry.document.get("boot") != site.boot:
         unpin(site.pins, str(entry.document["pin"]))
     else:
         room = enter(site.namespaces, identity.name)
         try:
-            company = len(company_in(site, room, identity, entry.key)) if room else 0
+            company = company_in(site, room, identity, entry.key) if room else {}
+            container = site.subject["container"]
+            keep_pinned(site, company, container if isinstance(container, dict) else None)
             unpin(site.pins, str(entry.document["pin"]))
             if room:
                 room.remove(entry.key)
