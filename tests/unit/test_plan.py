@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcwarden.core.plan import Limit, Plan, Rlimit, Violation, Ways, decide, exceeds, raised, sentence
+from ipcwarden.core.plan import Limit, Plan, Rlimit, Violation, Ways, decide, decide_on_host, exceeds, raised, sentence
 from ipcwarden.core.policy import Memory, Profile
 from ipcwarden.core.spec import Request, parse_spec
 from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS, NAMES, SEM_FIELDS, range_of
@@ -379,6 +379,55 @@ def test_refuses_a_writable_proc_sys(on_violation: str) -> None:
     assert plan == Plan("refused", (), (Violation("/proc/sys", None, None, None, "writable_proc_sys"),))
 
 
+NESTED = Violation("linux.seccomp", None, None, None, "nested_ipc")
+
+
+@pytest.mark.parametrize(
+    ("on_violation", "ways", "decision", "violations"),
+    [
+        ("refuse", Ways(filter="loose", native=True), "refused", (NESTED,)),
+        ("clamp", Ways(filter="loose", native=True), "clamped", (NESTED,)),
+        ("refuse", Ways(filter="rigid", native=True), "refused", (NESTED,)),
+        ("clamp", Ways(filter="rigid", native=True), "refused", (NESTED,)),
+        ("refuse", Ways(filter="rigid", native=False), "accepted", ()),
+        ("refuse", Ways(filter="loose", native=False), "accepted", ()),
+        ("refuse", Ways(filter="", native=True), "accepted", ()),
+    ],
+)
+@pytest.mark.parametrize("on_host", [False, True])
+def test_refuses_a_filter_that_should_be_narrow(
+    on_violation: str, ways: Ways, decision: str, violations: tuple[Violation, ...], on_host: bool
+) -> None:
+    """Where a native door is there a loose filter is a violation; one that nobody can narrow is never clamped."""
+    rules = Profile("p", {}, on_violation=on_violation, nested_ipc="deny")
+    plan = decide_on_host(rules, ways) if on_host else decide(rules, asking(), KERNEL_DEFAULTS, MEMORY, ways=ways)
+    assert plan == Plan(decision, (), violations)
+
+
+def test_blames_no_filter_for_what_is_refused_anyway() -> None:
+    """A native door hands on as it was asked for what policy refuses: its filter is no violation of the container's."""
+    plan = decide(profile((4, None, None, None)), asking(kernel__msgmax="5"), KERNEL_DEFAULTS, MEMORY)
+    ways = Ways(filter="loose", native=True)
+    again = decide(profile((4, None, None, None)), asking(kernel__msgmax="5"), KERNEL_DEFAULTS, MEMORY, ways=ways)
+    assert again == plan
+
+
+def test_judges_all_but_the_limits_on_the_host() -> None:
+    """In the host's namespace no limit is decided on; all else that policy refuses is refused there, too."""
+    rules = Profile("p", {NAME: (4, None, None, None)}, msgqueue=5, writable_proc_sys="refuse", on_violation="clamp")
+    rlimit = Violation("RLIMIT_MSGQUEUE", "6", None, 5, "rlimit")
+    assert decide_on_host(rules, Ways()) == Plan("accepted", (), (), Rlimit(None, 5))
+    assert decide_on_host(rules, Ways(msgqueue=(6, 6))) == Plan("clamped", (), (rlimit,), Rlimit(6, 5))
+    writing = Violation("/proc/sys", None, None, None, "writable_proc_sys")
+    assert decide_on_host(rules, Ways(proc_sys_writable=True)) == Plan("refused", (), (writing,), Rlimit(None, 5))
+
+
+def test_refuses_the_hosts_namespace_whatever_is_clamped() -> None:
+    """There is nothing that the host's namespace could be clamped to."""
+    plan = decide_on_host(Profile("p", {}, host_ipc="refuse", on_violation="clamp"), Ways())
+    assert plan == Plan("refused", (), (Violation("ipc", "host", None, None, "host_ipc"),))
+
+
 AMOUNTS = st.integers(0, 2**64 - 1) | st.integers(0, 2 * INT_MAX)
 REQUESTS = st.none() | AMOUNTS
 
@@ -466,6 +515,10 @@ def test_tells_hostile_requests_in_one_line(sysctls: dict[str, str]) -> None:
         (
             Violation("/proc/sys", None, None, None, "writable_proc_sys"),
             "/proc/sys can be written in the container, and so its own limits",
+        ),
+        (
+            Violation("linux.seccomp", None, None, None, "nested_ipc"),
+            "linux.seccomp lets processes make IPC namespaces with limits of their own, and has not been narrowed",
         ),
         (
             Violation("RLIMIT_MSGQUEUE", "7", None, 6, "rlimit"),

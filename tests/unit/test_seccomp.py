@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipcwarden.core.documents import parse, serialize
-from ipcwarden.core.seccomp import RAW_FILTER, narrowed
+from ipcwarden.core.seccomp import RAW_FILTER, looseness, narrowed
 from ipcwarden.errors import StateError
 
 if TYPE_CHECKING:
@@ -184,6 +184,22 @@ def test_twice_is_once() -> None:
     once = narrowed({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule("clone", "read")]}, X86)
     twice = narrowed(parse(serialize(once).encode()), X86)
     assert twice == once
+
+
+def test_knows_what_is_narrow() -> None:
+    """A filter is narrow once it is what narrowing gives, also where an engine leaves out the zeros; else loose."""
+    loose = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule("clone", "read")]}
+    tight = narrowed(loose, X86)
+    short = parse(serialize(tight).replace('"valueTwo":0,', "").encode())
+    assert short != tight
+    assert [looseness(each, X86, {}) for each in (None, loose, tight, short)] == ["loose", "loose", "", ""]
+
+
+def test_knows_what_cannot_be_narrowed() -> None:
+    """What takes a guess is rigid, and so is any filter that crun would not load."""
+    comparing = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("clone", args=[condition("SCMP_CMP_GE")])]}
+    assert looseness(comparing, X86, {}) == "rigid"
+    assert looseness(narrowed(None, X86), X86, {RAW_FILTER: ""}) == "rigid"
 
 
 NUMBERS = st.sampled_from([0, 1, NEWIPC, NEWIPC | 1, 0x10000000, 0x7E020000, ALL])

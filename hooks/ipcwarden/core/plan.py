@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.spec import Request
 
 PROC_SYS = "/proc/sys"
+SECCOMP = "linux.seccomp"
 _RMID_FORCED = "kernel.shm_rmid_forced"
 _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY; -1, as some write it, is the same 64 bits
 
@@ -32,7 +33,7 @@ class Violation:
     """What policy refuses.
 
     `kind` is bound, set, malformed, unlisted, owner (not what is in force in the namespace that it joins), host_ipc,
-    writable_proc_sys or rlimit.
+    writable_proc_sys, nested_ipc or rlimit.
     """
 
     name: str
@@ -52,10 +53,16 @@ class Rlimit:
 
 @value
 class Ways:
-    """What else config.json asks for: RLIMIT_MSGQUEUE (soft, hard), and whether it lets /proc/sys be written."""
+    """What else a container asks for: RLIMIT_MSGQUEUE (soft, hard), and whether it lets /proc/sys be written.
+
+    `filter` is `seccomp.looseness` where the profile denies its processes IPC namespaces of their own, `native` tells
+    whether a native door is there, which should have seen to that.
+    """
 
     msgqueue: tuple[int, int] | None = None
     proc_sys_writable: bool = False
+    filter: str = ""
+    native: bool = False
 
 
 @value
@@ -88,10 +95,8 @@ def decide(
     ways = ways or Ways()
     limits: list[Limit] = []
     violations = [Violation(name, text, None, None, "malformed") for name, text in request.malformed]
-    rlimit, refused = _decide_msgqueue(profile, ways.msgqueue)
-    violations += [refused] if refused else []
-    open_door = _violations_of_writing(profile, ways.proc_sys_writable)
-    violations += open_door
+    rlimit, refused = _judge_ways(profile, ways)
+    violations += refused
     for file, names in FILES.items():
         raw = request.raw.get(file)
         for name in names:
@@ -105,25 +110,48 @@ def decide(
                 limit, violation = _decide_joined(name, written, asked, profile, kernel, memory, in_force[name])
             limits += [limit] if limit else []
             violations += [violation] if violation else []
-    if not violations:
-        decision = "accepted"
-    elif profile.on_violation == "refuse" or request.malformed or open_door:
-        # What is malformed is never guessed, so it is never clamped either; and no value holds that can be written.
-        decision = "refused"
-    else:
-        decision = "clamped"
+    return _conclude(profile, ways, limits, violations, rlimit)
+
+
+def decide_on_host(profile: Profile, ways: Ways) -> Plan:
+    """Decide on a container in the host's IPC namespace, whose limits nobody changes: on all but the limits.
+
+    Its /proc/sys has the host's, and RLIMIT_MSGQUEUE counts in all namespaces together.
+    """
+    violations = [Violation("ipc", "host", None, None, "host_ipc")] if profile.host_ipc == "refuse" else []
+    rlimit, refused = _judge_ways(profile, ways)
+    return _conclude(profile, ways, [], violations + refused, rlimit)
+
+
+def _judge_ways(profile: Profile, ways: Ways) -> tuple[Rlimit | None, list[Violation]]:
+    rlimit, refused = _decide_msgqueue(profile, ways.msgqueue)
+    violations = [refused] if refused else []
+    if ways.proc_sys_writable and profile.writable_proc_sys == "refuse":
+        violations.append(Violation(PROC_SYS, None, None, None, "writable_proc_sys"))
+    return rlimit, violations
+
+
+# What is malformed is never guessed, so it is never clamped either; and no value holds that can be written.
+_NEVER_CLAMPED = ("malformed", "writable_proc_sys", "host_ipc")
+
+
+def _conclude(
+    profile: Profile, ways: Ways, limits: list[Limit], violations: list[Violation], rlimit: Rlimit | None
+) -> Plan:
+    decision = _verdict(profile, violations)
+    # A native door hands on what is refused for something else as it was asked for: the filter is no news then.
+    if ways.filter and ways.native and decision != "refused":
+        violations = [*violations, Violation(SECCOMP, None, None, None, "nested_ipc")]
+        # A filter that nobody can narrow is the container's own; one that has not been may be our own failure.
+        decision = "refused" if ways.filter == "rigid" else _verdict(profile, violations)
     return Plan(decision, tuple(limits), tuple(violations), rlimit)
 
 
-def hosts_violations(profile: Profile, proc_sys_writable: bool) -> tuple[Violation, ...]:
-    """Return what policy refuses of a container in the host's IPC namespace: its /proc/sys has the host's limits."""
-    refused = [Violation("ipc", "host", None, None, "host_ipc")] if profile.host_ipc == "refuse" else []
-    return (*refused, *_violations_of_writing(profile, proc_sys_writable))
-
-
-def _violations_of_writing(profile: Profile, proc_sys_writable: bool) -> list[Violation]:
-    refused = proc_sys_writable and profile.writable_proc_sys == "refuse"
-    return [Violation(PROC_SYS, None, None, None, "writable_proc_sys")] if refused else []
+def _verdict(profile: Profile, violations: list[Violation]) -> str:
+    if not violations:
+        return "accepted"
+    final = profile.on_violation == "refuse" or any(each.kind in _NEVER_CLAMPED for each in violations)
+    return "refused" if final else "clamped"
 
 
 def _decide_msgqueue(profile: Profile, asked: tuple[int, int] | None) -> tuple[Rlimit | None, Violation | None]:
@@ -270,6 +298,8 @@ def _clause(violation: Violation) -> str:
         return "the host's IPC namespace is not for containers"
     if violation.kind == "writable_proc_sys":
         return f"{PROC_SYS} can be written in the container, and so its own limits"
+    if violation.kind == "nested_ipc":
+        return f"{SECCOMP} lets processes make IPC namespaces with limits of their own, and has not been narrowed"
     if violation.kind == "set":
         return f"{asked} is fixed at {violation.min}"
     low, high = violation.min, violation.max

@@ -63,6 +63,14 @@ def narrowed(seccomp: Document, machine: str, annotations: dict[str, str] | None
     return filtered
 
 
+def looseness(seccomp: Document, machine: str, annotations: dict[str, str]) -> str:
+    """Say what keeps `linux.seccomp` from being narrow: loose, it is not yet; rigid, it cannot be; empty, it is."""
+    try:
+        return "" if narrowed(seccomp, machine, annotations) == seccomp else "loose"
+    except StateError:
+        return "rigid"
+
+
 def _unusable(what: str, reason: str) -> StateError:
     return StateError(f"cannot narrow seccomp: its '{what}' {reason}")
 

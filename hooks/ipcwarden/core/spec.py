@@ -44,8 +44,9 @@ class Mount:
 class Spec:
     """What config.json asks for.  `ipc` is private, shared (`ipc_path`: somebody's namespace) or host.
 
-    `proc_sys_writable` tells whether some /proc/sys in the container can be written or made to be; `msgqueue` is what
-    is asked for RLIMIT_MSGQUEUE (soft, hard), `hostname_source` what is mounted on /etc/hostname (empty: nothing).
+    `proc_sys_writable` tells whether some /proc/sys in the container can be written or made to be, `shielded` which
+    paths the runtime makes read-only; `msgqueue` is what is asked for RLIMIT_MSGQUEUE (soft, hard), `hostname_source`
+    what is mounted on /etc/hostname (empty: nothing).
     """
 
     request: Request
@@ -61,6 +62,7 @@ class Spec:
     cgroups_path: str
     root_path: str
     seccomp: Document
+    shielded: tuple[str, ...]
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -103,6 +105,7 @@ def spec_of(document: dict[str, Document]) -> Spec:
         cgroups_path=_text(linux, "cgroupsPath", "linux."),
         root_path=_text(section_of(document, "root"), "path", "root."),
         seccomp=_member(linux, "seccomp", "linux."),
+        shielded=(*_shielded(linux), *(mount.destination for mount in mounts if "ro" in mount.options)),
     )
 
 
@@ -180,12 +183,7 @@ def _can_write_proc_sys(linux: dict[str, Document], mounts: list[Mount]) -> bool
 
     Any procfs does, wherever it is mounted and whosever pids it shows: what is written is the writer's namespace.
     """
-    shielded = {
-        _plain(path)
-        for name in ("readonlyPaths", "maskedPaths")
-        for path in list_of(linux, name, "linux.")
-        if isinstance(path, str)
-    }
+    shielded = _shielded(linux)
     return any(
         "ro" not in mount.options
         and (mount.type == "proc" or _reaches_proc_sys(mount))
@@ -193,6 +191,15 @@ def _can_write_proc_sys(linux: dict[str, Document], mounts: list[Mount]) -> bool
         and mount.destination not in shielded
         for mount in mounts
     )
+
+
+def _shielded(linux: dict[str, Document]) -> set[str]:
+    return {
+        _plain(path)
+        for name in ("readonlyPaths", "maskedPaths")
+        for path in list_of(linux, name, "linux.")
+        if isinstance(path, str)
+    }
 
 
 def _reaches_proc_sys(mount: Mount) -> bool:

@@ -67,6 +67,31 @@ def executable(pid: int) -> str | None:
         return None
 
 
+def mountinfo_of(pid: int) -> bytes:
+    """Return what is mounted where a process is (proc_pid_mountinfo(5)); nothing where it is gone.
+
+    Raises `KernelError`.
+    """
+    try:
+        return slurp(f"/proc/{pid}/mountinfo")
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+    except OSError as error:
+        raise KernelError(f"cannot read /proc/{pid}/mountinfo: {why(error)}") from error
+
+
+def real_path(path: str) -> str:
+    """Return where a path leads once all symbolic links are followed; empty where nothing is there."""
+    try:
+        fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+    except (OSError, ValueError):
+        return ""
+    try:
+        return posix.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        posix.close(fd)
+
+
 def login_uid() -> int:
     """Return the uid that this session logged in as, whatever it has become since; else the one that it has."""
     try:

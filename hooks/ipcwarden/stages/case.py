@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.mounts import opens_proc_sys
 from ipcwarden.core.names import cri_memory
-from ipcwarden.core.plan import Plan, Ways, decide
+from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
+from ipcwarden.core.seccomp import looseness
 from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec
 from ipcwarden.errors import StateError, why
 from ipcwarden.files import read
 from ipcwarden.host.cgroups import parent_memory
 from ipcwarden.host.engines import facts_of
+from ipcwarden.host.procfs import mountinfo_of, real_path
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -35,6 +38,7 @@ class Case:
     profile: Profile | None
     kernel: dict[str, int]
     memory: Memory
+    ways: Ways
 
 
 def read_spec(bundle: str) -> Spec:
@@ -63,7 +67,30 @@ def open_case(
     profile = policy.profile_of(rule, spec.annotations) if rule else None
     kernel = policy.kernel_values(posix.uname().release)
     memory = site.memory(_memory_limit(spec, facts), policy.ipcmni_extend)
-    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory)
+    ways = Ways(spec.msgqueue, spec.proc_sys_writable)
+    return Case(container, bundle, spec, facts, unknown, rule, profile, kernel, memory, ways)
+
+
+def as_created(case: Case, pid: int, native: bool) -> Case:
+    """Return a case with what only the creation stage sees: what is mounted by then, and which filter will be loaded.
+
+    `native` tells that a native door has been there.  Called in the runtime's mount namespace.  Raises `KernelError`.
+    """
+    if case.rule is None or case.profile is None:
+        return case
+    spec, loose = case.spec, ""
+    writable = spec.proc_sys_writable or _mounts_proc_sys(case, pid)
+    if case.profile.nested_ipc == "deny":
+        loose = looseness(spec.seccomp, posix.uname().machine, spec.annotations)
+        if native and loose == "loose" and case.rule.mode == "permissive":
+            loose = ""  # it would have been narrowed
+    return Case(**{**vars(case), "ways": Ways(spec.msgqueue, writable, loose, native)})
+
+
+def _mounts_proc_sys(case: Case, pid: int) -> bool:
+    path = case.spec.root_path
+    root = real_path(path if path.startswith("/") else f"{case.bundle}/{path}") if path else ""
+    return bool(root) and opens_proc_sys(mountinfo_of(pid), root, case.spec.shielded)
 
 
 def _memory_limit(spec: Spec, facts: Facts) -> int | None:
@@ -79,5 +106,10 @@ def _memory_limit(spec: Spec, facts: Facts) -> int | None:
 def plan_of(case: Case, limits: dict[str, int] | None = None, request: Request | None = None) -> Plan:
     """Decide on a case that has a rule; `limits` are those of a namespace that is somebody's already."""
     assert case.profile is not None
-    ways = Ways(case.spec.msgqueue, case.spec.proc_sys_writable)
-    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits, ways)
+    return decide(case.profile, request or case.spec.request, case.kernel, case.memory, limits, case.ways)
+
+
+def host_plan_of(case: Case) -> Plan:
+    """Decide on a case that has a rule, and is in the host's namespace."""
+    assert case.profile is not None
+    return decide_on_host(case.profile, case.ways)

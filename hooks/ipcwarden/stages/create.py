@@ -8,9 +8,8 @@ from ipcwarden import privileges
 from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse
-from ipcwarden.core.plan import Plan, hosts_violations, sentence
+from ipcwarden.core.plan import Plan, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
-from ipcwarden.core.seccomp import narrowed
 from ipcwarden.core.spec import Request, request_of
 from ipcwarden.core.sysctls import FILES, as_kernel_reads
 from ipcwarden.errors import (
@@ -25,11 +24,10 @@ from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter, erase, note, widened
 from ipcwarden.host.namespace import identify, is_hosts, is_taken, join, open_of, pin, unpin
 from ipcwarden.host.procfs import executable, read_limits, started, write_limits
-from ipcwarden.stages.case import open_case, plan_of
+from ipcwarden.stages.case import as_created, host_plan_of, open_case, plan_of
 from ipcwarden.stages.company import (
     FIRST_PID,
     company_in,
-    joiner_of,
     keep,
     limits_in_force,
     protect,
@@ -68,7 +66,7 @@ def create(site: Site, policy: Policy, state: ContainerState, native: bool = Fal
     """
     try:
         _check_stage(state)
-        case = _open_in_time(site, policy, state)
+        case = _open_in_time(site, policy, state, native)
     except WardenError:
         site.come_in(privileges.CREATE)
         protect_anyway(site, state)
@@ -88,7 +86,7 @@ def create(site: Site, policy: Policy, state: ContainerState, native: bool = Fal
     fd = open_of(state.pid, site.features)
     try:
         if is_hosts(fd, site.hosts):
-            _meet_host(site, case, key)
+            _meet_host(site, case, key, state.pid)
         else:
             _govern(site, case, key, fd, state, native)
     except BaseException:
@@ -108,15 +106,16 @@ def _check_stage(state: ContainerState) -> None:
         raise StateError(f"cannot create what is '{state.status[:32]}'", "register this stage at createRuntime")
 
 
-def _open_in_time(site: Site, policy: Policy, state: ContainerState) -> Case:
+def _open_in_time(site: Site, policy: Policy, state: ContainerState, native: bool) -> Case:
     try:
-        return open_case(site, policy, state.id, state.bundle, executable(posix.getppid()))
+        case = open_case(site, policy, state.id, state.bundle, executable(posix.getppid()))
+        return as_created(case, state.pid, native)
     except DeadlineError as error:
         # What takes that long to read was made to: no fault of the host's, and no way in.
         raise StateError(f"cannot read '{state.bundle}/config.json' in time: it is too large or too tangled") from error
 
 
-def _meet_host(site: Site, case: Case, key: str) -> None:
+def _meet_host(site: Site, case: Case, key: str, pid: int) -> None:
     assert case.profile is not None
     if case.spec.ipc != "host":
         raise NamespaceError(
@@ -124,12 +123,20 @@ def _meet_host(site: Site, case: Case, key: str) -> None:
             + ("a private one" if case.spec.ipc == "private" else f"the one at '{case.spec.ipc_path}'"),
             "is that path the host's own?",
         )
-    violations = hosts_violations(case.profile, case.spec.proc_sys_writable)
-    told: dict[str, Document] = {"writable_proc_sys": True} if case.spec.proc_sys_writable else {}
-    if violations:
-        _refuse(site, case, key, Plan("refused", (), violations))
-        told["violations"] = violations_of(violations)
+    plan, told = host_plan_of(case), _told_of(case)
+    if plan.violations:
+        _refuse(site, case, key, plan)
+        told["violations"] = violations_of(plan.violations)
+    told.update(limit_queues(plan.msgqueue, pid, site.subject["mode"] == "enforcing", case.facts.runtime))
     site.deliver(site.record("skipped", reason="host-ipc", **told), key)
+
+
+def _told_of(case: Case) -> dict[str, Document]:
+    """Return what entry and record have to say of ways round the limits that are open, if anything."""
+    told: dict[str, Document] = {"writable_proc_sys": True} if case.ways.proc_sys_writable else {}
+    if case.ways.filter:
+        told["nested_ipc"] = "unenforced"
+    return told
 
 
 def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
@@ -177,8 +184,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
                 entry = _set_aside(site, entry, room)
             room.add(key)
             if site.subject["mode"] == "permissive":
-                # A joiner that is only watched is no way around those that are not.
-                keep(site, fd, company, joiner_of(state))
+                keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
             _apply(site, case, entry, room, fd, identity, state.pid, plan, limits)
         finally:
             if not entry.document:
@@ -222,16 +228,8 @@ def _decide(site: Site, case: Case, key: str, fd: int, limits: dict[str, int] | 
         join(fd, site.hosts)
         _take_back(case)
     _refuse(site, case, key, plan)
-    _can_nest(case)  # what cannot be narrowed is refused here: a native door may not be able to say so
     site.subject["decision"] = plan.decision
     return plan
-
-
-def _can_nest(case: Case) -> bool:
-    """Tell whether policy denies another IPC namespace and no native door has seen to it.  Raises `StateError`."""
-    if case.profile is None or case.profile.nested_ipc == "report":
-        return False
-    return narrowed(case.spec.seccomp, posix.uname().machine, case.spec.annotations) != case.spec.seccomp
 
 
 def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan:
@@ -245,8 +243,6 @@ def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan
     except (ValueError, StateError):
         return plan
     told, wanted = plan_of(case, limits, request), plan.wanted()
-    if case.rule is not None and case.rule.mode == "permissive":
-        return told  # nothing of either is applied
     agrees = all(wanted.get(name) == number for name, number in told.wanted().items())
     return told if agrees and told.decision != "refused" else plan
 
@@ -288,11 +284,7 @@ def _apply(
         now = write_limits({**(limits or {}), **plan.wanted()}, found) if enforcing else found
         if limits is not None and enforcing:
             widen(site, room, limits, now)
-        ways = limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime)
-        if case.spec.proc_sys_writable:
-            ways["writable_proc_sys"] = True
-        if _can_nest(case):
-            ways["nested_ipc"] = "unenforced"
+        ways = {**limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime), **_told_of(case)}
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways)

@@ -17,7 +17,7 @@ from ipcwarden.errors import StateError, WardenError
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
 from ipcwarden.host.rlimits import msgqueue_of
-from ipcwarden.stages.case import open_case, plan_of
+from ipcwarden.stages.case import host_plan_of, open_case, plan_of
 from ipcwarden.stages.company import company_in, enforcer, since_widened
 from ipcwarden.stages.life import limits_of
 
@@ -74,11 +74,11 @@ def _amendment_of(site: Site, case: Case) -> Amendment:
     held = _limits_at(site, spec.ipc_path) if spec.ipc == "shared" else None
     # Where somebody enforces those limits stay, whoever comes: what no runtime is told to write nobody has to put back.
     untold = _LEAVE if held is None else Amendment({})
-    if case.rule is None or profile is None or case.rule.mode != "enforcing" or spec.ipc == "host":
+    if case.rule is None or profile is None or case.rule.mode != "enforcing":
         return untold
     if "runtime" in case.unknown:
         return untold  # the creation stage knows it, and may come to another rule
-    plan = plan_of(case, held)
+    plan = host_plan_of(case) if spec.ipc == "host" else plan_of(case, held)
     if plan.decision == "refused":
         return _LEAVE
     sysctls = untold.sysctls
