@@ -40,9 +40,12 @@ _WRAPPER_STUB = """#!{interpreter} -IS
 
 Written by ipcwarden install; to change what stands here, call it again.
 \"\"\"
+import _signal
 import posix
 import sys
 
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # to end as the runtime would, without Python's traceback
 RUNTIME = {runtime!r}
 arguments = sys.argv[1:]
 if "create" in arguments or "run" in arguments:
@@ -52,14 +55,16 @@ if "create" in arguments or "run" in arguments:
     wrap(Door(RUNTIME, {root!r}, {on_error!r}, {entries!r}), arguments)
 
 # Every other verb, at once: as if nobody had stood before it (see ipcwarden.wrapper.become).
-import _signal
-
 for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
     _signal.signal(number, _signal.SIG_DFL)
+given = {{}}
 with open("/proc/self/environ", "rb") as file:
-    given = [pair.partition(b"=") for pair in file.read().split(b"\\0") if b"=" in pair]
+    for each in file.read().split(b"\\0"):
+        end = each.find(b"=", 1)
+        if end > 0:
+            given.setdefault(each[:end], each[end + 1 :])
 try:
-    posix.execve(RUNTIME, [RUNTIME, *arguments], {{name: text for name, _, text in given}})
+    posix.execve(RUNTIME, [RUNTIME, *arguments], given)
 except OSError as error:
     posix.write(2, f"ipcwarden: cannot start the runtime '{{RUNTIME}}': {{error.strerror}}\\n".encode())
     posix._exit(127)

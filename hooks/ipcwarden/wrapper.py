@@ -24,7 +24,7 @@ from ipcwarden.host.procfs import slurp
 from ipcwarden.privileges import CREATE, DOCUMENTS, drop_directly, settle
 from ipcwarden.stages.failure import record_failure
 from ipcwarden.stages.native import amend, parse_config
-from ipcwarden.stages.precreate import precreate
+from ipcwarden.stages.precreate import hand_back, precreate, take_config
 from ipcwarden.stages.site import Site, complain
 from ipcwarden.values import value
 
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
     from ipcwarden.core.documents import Document
     from ipcwarden.core.invocation import Invocation
+    from ipcwarden.core.policy import Policy
 
 _SECONDS = 7.5
+_CONFIG = "config.json"
 
 
 @value
@@ -63,10 +65,15 @@ def become(runtime: str, arguments: Sequence[str]) -> NoReturn:
     """Become the runtime, as if nobody had stood before it."""
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and that would be inherited
         _signal.signal(number, _signal.SIG_DFL)
-    # Not posix.environ: where the locale is C, Python has put LC_CTYPE there (PEP 538).
-    given = [pair.partition(b"=") for pair in slurp("/proc/self/environ").split(b"\0") if b"=" in pair]
+    # Not posix.environ: where the locale is C, Python has put LC_CTYPE there (PEP 538).  Of two variables of one name
+    # the first counts, as for getenv(3) and Go; a name may begin with `=`, and nothing without a name can be handed on.
+    given: dict[bytes, bytes] = {}
+    for each in slurp("/proc/self/environ").split(b"\0"):
+        end = each.find(b"=", 1)
+        if end > 0:
+            given.setdefault(each[:end], each[end + 1 :])
     try:
-        posix.execve(runtime, [runtime, *arguments], {name: text for name, _, text in given})
+        posix.execve(runtime, [runtime, *arguments], given)
     except OSError as error:
         complain(f"cannot start the runtime '{runtime}': {why(error)} (ipcwarden install knows another one)")
         posix._exit(127)
@@ -80,8 +87,8 @@ def _prepare(door: Door, invocation: Invocation) -> int:
     """Edit config.json; return 0 where the runtime may go on, else the exit code."""
     site: Site | None = None
     umask = posix.umask(0o077)
+    alarm = _signal.signal(_signal.SIGALRM, _overrun)
     try:
-        _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, _SECONDS)
         site = Site(door.root, "wrapper")
         _edit(site, door, invocation)
@@ -91,49 +98,78 @@ def _prepare(door: Door, invocation: Invocation) -> int:
         return _fail(bug(error), site, door, invocation)
     finally:
         _signal.setitimer(_signal.ITIMER_REAL, 0)
-        _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+        _signal.signal(_signal.SIGALRM, alarm)  # it may have been ignored
         posix.umask(umask)
     return 0
 
 
 def _edit(site: Site, door: Door, invocation: Invocation) -> None:
+    try:  # first: they say how faulty input is met
+        policy = None if site.is_disabled() else site.policy()
+    except PolicyError:
+        policy = None  # the creation stage meets it again, and does what --on-error says
     try:
-        here = posix.getcwd()
-        bundle = _realpath(invocation.bundle or here, here)
+        directory = posix.open(invocation.bundle or ".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise StateError(f"cannot find the bundle '{invocation.bundle}': {why(error)}") from error
-    wrong = fault_of({"id": invocation.container, "bundle": bundle})
-    if wrong:
-        raise StateError(f"cannot create container '{invocation.container[:64]}': {wrong}")
-    site.subject["container"] = container_of(invocation.container, bundle, Facts())
-    path = _joined(here, invocation.config) if invocation.config else f"{bundle}/config.json"
     try:
-        directory = posix.open(path.rpartition("/")[0] or "/", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    except OSError as error:
-        raise StateError(f"cannot open the directory of '{path}': {why(error)}") from error
-    try:
-        _edit_file(site, door, invocation, bundle, directory, path)
+        bundle = posix.readlink(f"/proc/self/fd/{directory}")  # as runtimes tell their hooks
+        wrong = fault_of({"id": invocation.container, "bundle": bundle})
+        if wrong:
+            raise StateError(f"cannot create container '{invocation.container[:64]}': {wrong}")
+        site.subject["container"] = container_of(invocation.container, bundle, Facts())
+        _demand_own(door, invocation, bundle, directory)
+        before = _read_config(bundle, directory)
+        after = _amend(site, policy, door, invocation, bundle, before)
+        if after != before:
+            try:
+                _replace(directory, _CONFIG, after)
+            except OSError as error:
+                raise RecordError(f"cannot write '{bundle}/{_CONFIG}': {why(error)}") from error
     finally:
         posix.close(directory)
 
 
-def _edit_file(site: Site, door: Door, invocation: Invocation, bundle: str, directory: int, path: str) -> None:
-    name = path.rpartition("/")[2]
+def _demand_own(door: Door, invocation: Invocation, bundle: str, directory: int) -> None:
+    """Raise `StateError` where --config names another file than the bundle's own: that is what our hooks judge.
+
+    crun takes the plain word `config.json` for the one in the bundle, and everything else as a shell does.  A file of
+    another name may be a link: what we put in place of the one would leave the other as it was.
+    """
+    path = invocation.config
+    if not path or (path == _CONFIG and door.runtime.rpartition("/")[2].startswith("crun")):
+        return
+    above, slash, name = path.rpartition("/")
     try:
-        before = read(name, MAX_SPEC_BYTES, directory)
+        there, here = posix.stat(above + slash or "."), posix.fstat(directory)
+    except OSError as error:
+        raise StateError(f"cannot find '{path}': {why(error)}") from error
+    if name != _CONFIG or (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+        raise StateError(
+            f"cannot create a container from '{path}': hooks judge '{bundle}/{_CONFIG}'",
+            "put it there, and leave --config out",
+        )
+
+
+def _read_config(bundle: str, directory: int) -> bytes:
+    path = f"{bundle}/{_CONFIG}"
+    try:
+        return read(_CONFIG, MAX_SPEC_BYTES, directory)
     except (OSError, ValueError) as error:
         raise StateError(f"cannot read '{path}': {why(error) if isinstance(error, OSError) else error}") from error
-    document = parse_config(before)
+    except DeadlineError as error:
+        raise StateError(f"cannot read '{path}' in time") from error
+
+
+def _amend(site: Site, policy: Policy | None, door: Door, invocation: Invocation, bundle: str, before: bytes) -> bytes:
+    program = door.runtime.rpartition("/")[2]
     try:
-        policy = None if site.is_disabled() else site.policy()
-    except PolicyError:
-        policy = None  # the creation stage meets it again, and does what --on-error says
-    after = amend(site, policy, invocation.container, bundle, document, door.runtime.rpartition("/")[2], door.entries)
-    if after != before:
-        try:
-            _replace(directory, name, after)
-        except OSError as error:
-            raise RecordError(f"cannot write '{path}': {why(error)}") from error
+        return amend(site, policy, invocation.container, bundle, parse_config(before), program, door.entries)
+    except (DeadlineError, RecursionError, MemoryError) as error:
+        # What takes that long to read was made to: no fault of the host's, and no way in.
+        raise StateError(f"cannot read '{bundle}/{_CONFIG}' in time: it is too large or too tangled") from error
+    except ValueError as error:
+        raise StateError(f"cannot make sense of '{bundle}/{_CONFIG}': {error}") from error
 
 
 def _replace(directory: int, name: str, data: bytes) -> None:
@@ -154,35 +190,36 @@ def _replace(directory: int, name: str, data: bytes) -> None:
         posix.close(fd)
 
 
-def _joined(here: str, path: str) -> str:
-    return path if path.startswith("/") else f"{here.rstrip('/')}/{path}"
-
-
-def _realpath(path: str, here: str) -> str:
-    """Return where a directory really is, as runtimes tell their hooks.  Raises `OSError`."""
-    fd = posix.open(_joined(here, path), posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        return posix.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        posix.close(fd)
-
-
 def filter_config(arguments: Sequence[str]) -> int:
-    """Run the stage precreate, called as the hook is, and return its exit code: only a fault of the host's has one."""
+    """Run the stage precreate, called as the hook is, and return its exit code: only a fault of the host's has one.
+
+    Where such faults are to be allowed, config.json is handed back as it came: without one podman starts nothing.
+    """
     options = dict(zip(arguments[:-1:2], arguments[1:-1:2], strict=False))
+    allow = options.get("--on-error") == "allow"
     site: Site | None = None
+    after: bytes | None = None
     try:
         _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, _SECONDS)
+        after = take_config()
         settle()
         site = Site(options.get("--root", "/"), "precreate")
         if not drop_directly(DOCUMENTS + CREATE):
             site.privileges = "partial"
-        precreate(site, options.get("--on-error") == "allow")
+        after = precreate(site, after)
     except WardenError as error:
-        return _refuse_config(error, site)
+        if after is None or not allow:  # else the creation stage meets it again, and says so
+            return _refuse_config(error, site)
     except Exception as error:  # the last boundary, as above
-        return _refuse_config(bug(error), site)
+        code = _refuse_config(bug(error), site)
+        if after is None or not allow:
+            return code
+    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    try:
+        hand_back(after)
+    except RecordError as error:
+        return _refuse_config(error, site)
     return 0
 
 
@@ -199,7 +236,9 @@ def _fail(error: WardenError, site: Site | None, door: Door, invocation: Invocat
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     if site is not None:
         record_failure(site, error)
-    lenient = site is not None and (site.subject["mode"] == "permissive" or site.disabled)
+    if site is not None and site.disabled:
+        return 0  # whatever is wrong, it starts
+    lenient = site is not None and site.subject["mode"] == "permissive"
     if door.on_error == "allow" if error.of_host else lenient:
         return 0
     complain(f"create: {error}")

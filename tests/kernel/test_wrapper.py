@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -30,12 +30,12 @@ import json, os, sys
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
     "argv": sys.argv[1:],
-    "environ": open("/proc/self/environ").read(),
+    "environ": open("/proc/self/environ", encoding="latin-1").read(),
     "descriptors": sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1],
     "directory": os.getcwd(),
     "umask": status["Umask"].strip(),
     "privileges": [status[key].strip() for key in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs")],
-    "alarm": status["SigCgt"].strip(),
+    "signals": [status[key].strip() for key in ("SigIgn", "SigCgt", "SigBlk")],
     "input": sys.stdin.read(),
 }))
 sys.exit(42)
@@ -120,7 +120,7 @@ def test_is_not_noticed(wrapper: Path, runtime: Path, bundle: Path, arguments: l
     try:
         seen = [
             subprocess.run(
-                ["/bin/sh", "-c", 'umask 027; cd /usr; exec "$@"', "sh", program, *words],
+                ["/bin/sh", "-c", "umask 027; cd /usr; trap '' ALRM INT; exec \"$@\"", "sh", program, *words],
                 env={"A": "b", "EMPTY": ""},
                 input="to stdin",
                 pass_fds=[reader],
@@ -137,6 +137,29 @@ def test_is_not_noticed(wrapper: Path, runtime: Path, bundle: Path, arguments: l
     assert [each.returncode for each in seen] == [42, 42]
     assert wrapped == direct
     assert direct["argv"] == words
+
+
+# Gives a program an environment that no shell can.
+ENVIRONMENT = """
+import ctypes, sys
+given = (ctypes.c_char_p * 8)(b"A=1", b"A=2", b"NOTHING", b"=x=y", b"=", b"=z", b"B=\\xff=", None)
+words = [word.encode() for word in sys.argv[1:]]
+ctypes.CDLL(None).execve(words[0], (ctypes.c_char_p * (len(words) + 1))(*words, None), given)
+"""
+
+
+@pytest.mark.parametrize("verb", ["state", "create"])
+def test_hands_on_an_odd_environment(wrapper: Path, bundle: Path, verb: str) -> None:
+    """Of two variables of one name the first counts; what is no variable is left out, and nothing of it a failure."""
+    seen = told(call(PYTHON, "-c", ENVIRONMENT, str(wrapper), verb, "-b", str(bundle), "c"))
+    assert seen["environ"] == "A=1\0=x=y\0B=\xff=\0"
+
+
+def test_needs_no_directory_to_stand_in(wrapper: Path, bundle: Path) -> None:
+    """A caller whose directory has been removed names the bundle, and gets what others get."""
+    script = 'mkdir "$0.gone" && cd "$0.gone" && rmdir "$0.gone" && exec "$@"'
+    call("sh", "-c", script, bundle, wrapper, "create", "-b", bundle, "c")
+    assert "hooks" in read_config(bundle)
 
 
 def test_decides_before_the_runtime_reads(wrap: Callable[..., Path], root: Path, runtime: Path, bundle: Path) -> None:
@@ -195,13 +218,38 @@ def _in(directory: Path, program: Path, *arguments: str) -> Result:
     return run("env", "-C", directory, program, *arguments)
 
 
-def test_edits_the_file_that_crun_is_told(wrapper: Path, bundle: Path) -> None:
-    """crun's --config names the file that is edited, and no other."""
-    other = bundle / "other.json"
-    other.write_bytes((bundle / "config.json").read_bytes())
-    told(_in(bundle, wrapper, "create", "--config", "other.json", "-b", str(bundle), "c"))
-    assert "hooks" not in read_config(bundle)
-    assert "hooks" in json.loads(other.read_text())
+def test_takes_the_plain_name_of_config_as_crun_does(wrap: Callable[..., Path], runtime: Path, bundle: Path) -> None:
+    """`--config config.json` is for crun the one in the bundle, wherever it is called."""
+    told(call(wrap(runtime.rename(runtime.with_name("crun"))), "create", "-f", "config.json", "-b", bundle, "c"))
+    assert "hooks" in read_config(bundle)
+
+
+@pytest.mark.parametrize("path", ["BUNDLE/config.json", "config.json", "./config.json", "../bundle/config.json"])
+def test_edits_the_bundles_own_file_however_it_is_named(wrapper: Path, bundle: Path, path: str) -> None:
+    """A --config that names the file that would be read without it changes nothing."""
+    given = path.replace("BUNDLE", str(bundle))
+    told(_in(bundle, wrapper, "create", "--config", given, "-b", str(bundle), "c"))
+    assert "hooks" in read_config(bundle)
+
+
+@pytest.mark.parametrize("make", ["copy", "hard link", "link", "elsewhere"])
+def test_refuses_a_file_that_hooks_would_not_judge(wrapper: Path, bundle: Path, make: str) -> None:
+    """The creation stage judges the bundle's config.json: a runtime that read another would go unseen."""
+    own, other = bundle / "config.json", bundle / "other.json"
+    if make == "copy":
+        shutil.copy(own, other)
+    elif make == "hard link":
+        other.hardlink_to(own)
+    elif make == "link":
+        other.symlink_to(own)
+    else:
+        other = bundle / "below" / "config.json"
+        other.parent.mkdir()
+        shutil.copy(own, other)
+    ended = call(wrapper, "run", "--config", other, "-b", bundle, "c")
+    assert (ended.code, ended.stdout) == (65, "")
+    assert f"cannot create a container from '{other}'" in ended.stderr
+    assert "hooks" not in json.loads(other.read_text())
 
 
 def test_keeps_owner_and_mode(wrapper: Path, bundle: Path) -> None:
@@ -234,6 +282,127 @@ def test_refuses_what_nobody_reads_alike(wrapper: Path, root: Path, bundle: Path
     [record] = [each for each in records(root) if each["event"] == "error"]
     assert (record["reason"], record["stage"], record["container"]["id"]) == ("state", "wrapper", "c")
     assert (bundle / "config.json").read_text() == text
+
+
+ENOUGH = json.dumps(config(annotations={"x": "y" * (2 << 20)}))
+SPOILT = {"large": ENOUGH, "twice": '{"linux": {}, "linux": {}}', "no JSON": "{", "a directory": None}
+
+
+def spoil(bundle: Path, fault: str) -> None:
+    """Make a config.json one that nobody can use."""
+    text = SPOILT[fault]
+    (bundle / "config.json").unlink()
+    if text is None:
+        (bundle / "config.json").mkdir()
+    else:
+        (bundle / "config.json").write_text(text)
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+@pytest.mark.parametrize("lenient", ["disabled", "permissive"])
+def test_stops_nothing_where_nothing_is_enforced(
+    wrapper: Path, root: Path, bundle: Path, fault: str, lenient: str
+) -> None:
+    """With the kill switch, and where all of policy only watches, a config.json that is no good is the runtime's."""
+    if lenient == "permissive":
+        sandbox.put_in_force(root, mode="permissive")
+    else:
+        (root / "etc" / "ipcwarden").mkdir(parents=True)
+        (root / "etc" / "ipcwarden" / "disabled").touch()
+    spoil(bundle, fault)
+    told(call(wrapper, "create", "-b", bundle, "c"))
+
+
+@pytest.mark.parametrize(("disabled", "code"), [(False, 74), (True, 42)])
+def test_the_kill_switch_is_for_a_broken_host_too(
+    wrapper: Path, root: Path, bundle: Path, disabled: bool, code: int
+) -> None:
+    """A bundle that cannot be written is a fault of the host's, and with the switch on none that stops anything."""
+    (root / "etc" / "ipcwarden").mkdir(parents=True)
+    if disabled:
+        (root / "etc" / "ipcwarden" / "disabled").touch()
+    run("mount", "--bind", bundle, bundle).check()
+    try:
+        run("mount", "-o", "remount,bind,ro", bundle).check()
+        assert call(wrapper, "create", "-b", bundle, "c").code == code
+    finally:
+        run("umount", bundle).check()
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_what_the_container_brings_is_no_fault_of_the_hosts(
+    wrap: Callable[..., Path], runtime: Path, bundle: Path, fault: str
+) -> None:
+    """`--on-error allow` is for hosts: a config.json that nobody can use starts nothing ungoverned."""
+    spoil(bundle, fault)
+    assert call(wrap(runtime, "allow"), "create", "-b", bundle, "c").code == 65
+
+
+@pytest.mark.parametrize("path", ["/\0", "/\ud800"])
+def test_a_path_that_is_none_hides_no_container(
+    wrap: Callable[..., Path], root: Path, runtime: Path, bundle: Path, path: str
+) -> None:
+    """A namespace's path that no kernel can be asked for is the runtime's to complain of, and our hooks are there."""
+    (root / "run" / "ipcwarden" / "namespaces").mkdir(parents=True, mode=0o700)
+    document = config(sysctl={"kernel.shmmax": "1"})
+    document["linux"]["namespaces"] = [{"type": "ipc", "path": path}]
+    (bundle / "config.json").write_text(json.dumps(document))
+    told(call(wrap(runtime, "allow"), "create", "-b", bundle, "c"))
+    assert "createRuntime" in read_config(bundle)["hooks"]
+
+
+@pytest.mark.parametrize("path", ["config.json", "/proc/meminfo"], ids=["reading", "deciding"])
+def test_a_deadline_that_config_json_takes_up_is_its_own_fault(
+    wrap: Callable[..., Path], runtime: Path, bundle: Path, path: str
+) -> None:
+    """Where ours passes while config.json is read or decided on, `--on-error allow` lets nothing start either."""
+    program = wrap(runtime, "allow")
+    late = ["strace", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=openat", "-e", "inject=openat:signal=ALRM"]
+    ended = call(*late, program, "create", "-b", bundle, "c")
+    assert (ended.code, ended.stdout) == (65, "")
+    assert "in time" in ended.stderr
+
+
+def test_ends_as_the_runtime_would_when_it_is_interrupted(wrapper: Path, bundle: Path) -> None:
+    """Ctrl-C while config.json is being read ends it by that signal, without a word of Python's."""
+    before = (bundle / "config.json").read_bytes()
+    late = ["strace", "-qq", "-o", "/dev/null", "-P", "config.json"]
+    late += ["-e", "trace=openat", "-e", "inject=openat:signal=INT"]
+    ended = call(*late, wrapper, "create", "-b", bundle, "c")
+    assert (ended.code, ended.stdout, ended.stderr) == (-2, "", "")
+    assert (bundle / "config.json").read_bytes() == before
+
+
+def test_writes_no_more_than_was_there(wrapper: Path, bundle: Path) -> None:
+    """What is not ASCII is written as it was, so that what a hook could read before it can read again."""
+    text = json.dumps({**config(), "annotations": {"x": "é" * 500_000}}, ensure_ascii=False)
+    (bundle / "config.json").write_text(text, encoding="utf-8")
+    told(call(wrapper, "create", "-b", bundle, "c"))
+    assert read_config(bundle)["annotations"]["x"] == "é" * 500_000
+    assert (bundle / "config.json").stat().st_size < len(text.encode()) + 4096
+
+
+@pytest.fixture
+def precreate(root: Path, wrapper: Path) -> Callable[..., Result]:
+    """Call the precreate hook as podman does, with a limit of descriptors."""
+
+    def precreate(data: str, on_error: str = "refuse", descriptors: int = 64) -> Result:
+        words = [PYTHON, "-IS", wrapper.with_name("hook.py"), "--root", root, "--on-error", on_error, "precreate"]
+        return run("prlimit", f"--nofile={descriptors}", *words, stdin=data)
+
+    return precreate
+
+
+@pytest.mark.parametrize("data", [json.dumps(config()), "{", '{"a": 1, "a": 1}'])
+def test_precreate_hands_back_whatever_is_wrong(precreate: Callable[..., Result], root: Path, data: str) -> None:
+    """`--on-error allow` means that podman gets config.json back, a fault of ours or of the host's or not."""
+    policy = sandbox.put_in_force(root, mode=cast("str", []))  # what no compiler writes, and nobody foresaw
+    for code in (70, 78):
+        assert (precreate(data).code, precreate(data).stdout) == (code, "")
+        for descriptors in (4, 64):
+            ended = precreate(data, "allow", descriptors)
+            assert (ended.code, ended.stdout) == (0, data)
+        policy.unlink(missing_ok=True)
 
 
 def test_follows_no_link(wrapper: Path, bundle: Path) -> None:
