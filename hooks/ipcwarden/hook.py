@@ -186,9 +186,11 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
         record_failure(site, error)
     if options is None or options.stage == "poststop":
         return error.exit_code
+    if site is not None and site.disabled:
+        return 0  # whatever is wrong, it starts
     if error.of_host:
         return 0 if options.allow else error.exit_code
-    lenient = site is not None and (site.subject["mode"] == "permissive" or site.disabled)
+    lenient = site is not None and site.subject["mode"] == "permissive"
     return 0 if lenient else error.exit_code
 
 

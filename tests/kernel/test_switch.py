@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import namespace
+from support import namespace, sandbox
 from support.sandbox import call, config
 from support.shell import run
 
@@ -98,6 +98,16 @@ def test_no_document_is_needed(container: Container, switch: Path) -> None:
     assert container.create().code == 65
     switch.touch()
     silently(container.create())
+
+
+def test_a_hook_that_hangs_stops_no_container(container: Container, switch: Path) -> None:
+    """Our own deadline, a fault of the host's, is none with the switch on: here it passes while the log is opened."""
+    late = ["strace", "-qq", "-o", "/dev/null", "-P", "audit.jsonl"]
+    late += ["-e", "trace=openat", "-e", "inject=openat:signal=ALRM"]
+    words = [sandbox.PYTHON, "-I", "-S", sandbox.HOOK, "--root", container.root, "createRuntime"]
+    assert run(*late, *words, stdin=container.state("creating")).code == 75
+    switch.touch()
+    assert run(*late, *words, stdin=container.state("creating")).code == 0
 
 
 def test_a_log_that_cannot_be_written_stops_no_container(container: Container, switch: Path) -> None:
