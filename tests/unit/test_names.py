@@ -231,26 +231,53 @@ def test_finds_podmans_bundle(name: str) -> None:
     """Before podman has written config.json anywhere, what it says tells where that will be."""
     document = recorded.load(name)
     spec = parse_spec(json.dumps(document.config).encode())
-    expected = [(document.container, document.bundle)]
-    assert storage_bundles(spec.root_path, spec.cgroups_path, spec.hostname_source) == expected
-    assert storage_bundles(spec.root_path, "", spec.hostname_source) == expected
-    assert storage_bundles(spec.root_path, spec.cgroups_path, "") == expected
+    sources = {mount.destination: mount.source for mount in spec.mounts}
+    expected = (document.container, document.bundle)
+    assert storage_bundles(spec.root_path, spec.cgroups_path, sources)[0] == expected
+    assert storage_bundles(spec.root_path, "", sources)[0] == expected
+    assert storage_bundles(spec.root_path, spec.cgroups_path, {}) == [expected]
+    elsewhere = storage_bundles("/home/x/root", "", sources)
+    assert (expected in elsewhere, {container for container, _ in elsewhere}) == (True, {document.container})
+
+
+OTHER = "b" * 64
 
 
 @pytest.mark.parametrize(
-    ("root", "cgroup", "hostname", "expected"),
+    ("root", "cgroup", "sources", "expected"),
     [
-        ("/s/vfs/dir/l", f"machine.slice:libpod:{ID}", "", [ID]),
-        ("/s/vfs/dir/l", f"/x/libpod-{ID}.scope", "", [ID]),
-        ("/s/vfs/dir/l", f"/x/libpod-{ID}", f"/r/vfs-containers/{'b' * 64}/userdata/hostname", [ID, "b" * 64]),
-        ("/s/vfs/dir/l", "/x/libpod-c", "/r/vfs-containers/c/userdata/hostname", []),
-        ("/s/vfs/dir/l", f"/x/{ID}", "/etc/hostname", []),
-        ("rootfs", f"machine.slice:libpod:{ID}", "", []),
+        ("/s/vfs/dir/l", f"machine.slice:libpod:{ID}", {}, [ID]),
+        ("/s/vfs/dir/l", f"/x/libpod-{ID}.scope", {}, [ID]),
+        (
+            "/s/vfs/dir/l",
+            f"/x/libpod-{ID}",
+            {"/etc/hostname": f"/r/vfs-containers/{OTHER}/userdata/hostname"},
+            [ID, ID, OTHER, OTHER],
+        ),
+        ("/s/vfs/dir/l", "/x/libpod-c", {"/etc/hostname": "/r/vfs-containers/c/userdata/hostname"}, []),
+        ("/s/vfs/dir/l", f"/x/{ID}", {"/etc/hostname": "/etc/hostname"}, []),
+        ("/s/vfs/dir/l", "", {"/etc/hostname": f"/r/vfs/{ID}/userdata/hostname"}, []),
+        ("/s/vfs/dir/l", "", {"/etc/hostname": f"r/vfs-containers/{ID}/userdata/hostname"}, []),
+        ("/s/vfs/dir/l", "", {"/etc/hostname": f"/r/vfs-containers/{ID}/hostname"}, []),
+        ("/s/vfs/dir/l", "", {"/dev/shm": f"/s/vfs-containers/{ID}/userdata/shm"}, []),
+        ("rootfs", f"machine.slice:libpod:{ID}", {}, []),
     ],
 )
-def test_guesses_no_bundle(root: str, cgroup: str, hostname: str, expected: list[str]) -> None:
-    """Only what has a whole id of podman's in it says which container it is."""
-    assert [container for container, _ in storage_bundles(root, cgroup, hostname)] == expected
+def test_guesses_no_bundle(root: str, cgroup: str, sources: dict[str, str], expected: list[str]) -> None:
+    """Only what has a whole id of podman's in it, and is the container's alone, says which container it is."""
+    assert [container for container, _ in storage_bundles(root, cgroup, sources)] == expected
+
+
+def test_finds_the_storage_of_a_root_elsewhere() -> None:
+    """With --rootfs it is what else podman mounts that says where its storage is, whosever the shared memory is."""
+    sources = {
+        "/etc/hostname": f"/run/c/overlay-containers/{ID}/userdata/hostname",
+        "/dev/shm": f"/var/c/overlay-containers/{OTHER}/userdata/shm",
+    }
+    assert storage_bundles("/fs", f"/x/libpod-{ID}", sources) == [
+        (ID, f"/run/c/overlay-containers/{ID}/userdata"),
+        (ID, f"/var/c/overlay-containers/{ID}/userdata"),
+    ]
 
 
 @pytest.mark.parametrize(

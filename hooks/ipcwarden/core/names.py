@@ -120,21 +120,25 @@ def storage_homes(container: str, bundle: str, root_path: str) -> list[str]:
     return list(dict.fromkeys([home, *([f"{graph_root}/{name}"] if graph_root else [])]))
 
 
-def storage_bundles(root_path: str, cgroups_path: str, hostname_source: str) -> list[tuple[str, str]]:
+def storage_bundles(root_path: str, cgroups_path: str, sources: dict[str, str]) -> list[tuple[str, str]]:
     """Return which container of podman's a config.json may be of, as (id, bundle), the likeliest first.
 
-    podman hands it over without saying.  It names its cgroup `libpod-ID` or `SLICE:libpod:ID`.
+    podman hands it over without saying.  It names its cgroup `libpod-ID` or `SLICE:libpod:ID`, and mounts files from
+    the container's directories: what `sources` has, by destination.  Some of these are below its runroot, where no
+    bundle is; the root file system is no help where it is not in podman's storage (--rootfs).
     """
     parts, data_root = root_path.rsplit("/", 3), three_above(root_path)
-    if not data_root:
-        return []
-    beside, _, _ = hostname_source.rpartition("/userdata/")
-    names = (
-        cgroups_path.rpartition("/")[2].rpartition("libpod")[2][1:].removesuffix(".scope"),
-        beside.rpartition("/")[2],
-    )
+    homes = [f"{data_root}/{parts[1]}-containers"] if data_root else []
+    names = [cgroups_path.rpartition("/")[2].rpartition("libpod")[2][1:].removesuffix(".scope")]
+    for destination in ("/run/.containerenv", "/etc/hostname", *sources):
+        beside, marker, _ = sources.get(destination, "").rpartition("/userdata/")
+        home, _, name = beside.rpartition("/")
+        if marker and home.startswith("/") and home.endswith("-containers"):
+            homes.append(home)
+            # The others are those of whichever container it shares them with.
+            names += [name] if destination in ("/run/.containerenv", "/etc/hostname") else []
     ids = dict.fromkeys(name for name in names if len(name) == _ID_LENGTH and not name.strip("0123456789abcdef"))
-    return [(name, f"{data_root}/{parts[1]}-containers/{name}/userdata") for name in ids]
+    return [(name, f"{home}/{name}/userdata") for name in ids for home in dict.fromkeys(homes)]
 
 
 def storage_names(container: str, records: list[Document]) -> Names | None:

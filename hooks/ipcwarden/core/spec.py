@@ -63,6 +63,7 @@ class Spec:
     root_path: str
     seccomp: Document
     shielded: tuple[str, ...]
+    mounts: tuple[Mount, ...]
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -106,6 +107,7 @@ def spec_of(document: dict[str, Document]) -> Spec:
         root_path=_text(section_of(document, "root"), "path", "root."),
         seccomp=_member(linux, "seccomp", "linux."),
         shielded=(*_shielded(linux), *(mount.destination for mount in mounts if "ro" in mount.options)),
+        mounts=tuple(mounts),
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _MAX_RECORDS = 64 << 20
 _MAX_NAME = 4096
-_STORAGE_RECORDS = ("containers.json", "volatile-containers.json")  # since podman 5 the latter has --rm containers
+STORAGE_RECORDS = ("containers.json", "volatile-containers.json")  # since podman 5 the latter has --rm containers
 _RUNTIMES = ("runc", "crun", "youki", "kata-runtime", "runsc")
 
 
@@ -96,7 +96,7 @@ def _containerd(container: str, state: str, namespace: str, spec: Spec) -> Names
 def _storage(container: str, homes: list[str]) -> Names:
     found = None
     records: list[Document] = []
-    for path in [f"{home}/{file}" for home in homes for file in _STORAGE_RECORDS]:
+    for path in [f"{home}/{file}" for home in homes for file in STORAGE_RECORDS]:
         more = _document(path)
         records += more if isinstance(more, list) else []
         found = storage_names(container, records)
