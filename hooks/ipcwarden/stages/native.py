@@ -9,11 +9,11 @@ from __future__ import annotations
 import posix
 
 from ipcwarden.core.amendment import Amendment, amended, restored
-from ipcwarden.core.documents import parse_strictly, serialize
+from ipcwarden.core.documents import parse_strictly, utf8_of
 from ipcwarden.core.seccomp import narrowed
 from ipcwarden.core.spec import MAX_SPEC_BYTES, spec_of
 from ipcwarden.core.sysctls import FILES, spelled
-from ipcwarden.errors import StateError, WardenError
+from ipcwarden.errors import DeadlineError, StateError, WardenError
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
 from ipcwarden.host.rlimits import msgqueue_of
@@ -64,7 +64,7 @@ def amend(
         case = open_case(site, policy, container, bundle, program, spec_of(document))
         amendment = _amendment_of(site, case)
     try:
-        return serialize(amended(document, entries, amendment)).encode("ascii")
+        return utf8_of(amended(document, entries, amendment))
     except (ValueError, RecursionError) as error:
         raise StateError(f"cannot write config.json again: {error}") from error
 
@@ -114,7 +114,7 @@ def _limits_at(site: Site, path: str) -> dict[str, int] | None:
         return None
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
-    except OSError:
+    except (OSError, ValueError):
         return None  # the runtime will say so
     try:
         if is_hosts(fd, site.hosts):
@@ -128,6 +128,8 @@ def _limits_at(site: Site, path: str) -> dict[str, int] | None:
             return since_widened(site, owner, limits_of(owner)) if owner else None
         finally:
             room.leave()
+    except DeadlineError:
+        raise
     except WardenError:
         return None  # the creation stage meets it again, and says so
     finally:
