@@ -12,7 +12,7 @@ from support.engine import PodmanEngine
 from support.shell import run
 
 if TYPE_CHECKING:
-    from support.engine import BareEngine, Engine
+    from support.engine import BareEngine, Engine, Running
     from support.warden import Warden
 
 POLICY = """
@@ -35,9 +35,11 @@ native = pytest.mark.parametrize("engine", ["native-runc", "native-crun"], indir
 podman = pytest.mark.parametrize("engine", ["podman-runc", "podman-crun"], indirect=True)
 
 
-def govern(engine: Engine, warden: Warden, on_violation: str = "clamp", on_error: str = "refuse") -> None:
+def govern(
+    engine: Engine, warden: Warden, on_violation: str = "clamp", on_error: str = "refuse", policy: str = POLICY
+) -> None:
     """Put a policy in force and install a native door."""
-    warden.compile(POLICY.format(on_violation=on_violation))
+    warden.compile(policy.format(on_violation=on_violation))
     engine.govern(warden)
     if isinstance(engine, PodmanEngine):
         assert engine.hooks_dir is not None
@@ -170,3 +172,80 @@ def test_exit_codes_and_streams_are_the_containers(engine: BareEngine, warden: W
     bundle = engine.bundle("sh", "-c", "cat")
     ended = run(engine.runtime.program, "run", "--bundle", bundle, bundle.name, stdin="through\n")
     assert (ended.code, ended.stdout) == (0, "through\n")
+
+
+ONLY_OWNERS = POLICY.replace("name: everything", "name: owners, when: {{ipc: private}}")
+WATCHED = ONLY_OWNERS.replace("team}}]", "team}}, {{name: others, profile: team, mode: permissive}}]")
+JOINERS = {"governed": POLICY, "no rule": ONLY_OWNERS, "permissive": WATCHED}
+
+
+def in_force(container: Running) -> str:
+    """Read the limit of a container that runs."""
+    return namespace.limits(container.namespace)["kernel.shmmax"]
+
+
+@pytest.mark.parametrize("joiner", JOINERS)
+@pytest.mark.parametrize("engine", ["runc", "crun"], indirect=True)
+def test_a_joiner_that_cannot_start_leaves_nothing(engine: Engine, warden: Warden, joiner: str) -> None:
+    """With hooks alone an owner has its limits again once it is certain that a joiner's program is not to be had."""
+    warden.compile(JOINERS[joiner].format(on_violation="clamp"))
+    engine.govern(warden)
+    owner = engine.start("leave", "--wait")
+    assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
+    assert in_force(owner) == "67108864"
+    owner.remove()
+
+
+@pytest.mark.parametrize("joiner", JOINERS)
+@pytest.mark.parametrize(
+    "engine", ["native-runc", "native-crun", "podman-runc", "podman-crun", "docker"], indirect=True
+)
+def test_no_joiner_even_touches(engine: Engine, warden: Warden, joiner: str) -> None:
+    """Whoever governs it, and whether it starts or not, a native door leaves its runtime nothing to write."""
+    govern(engine, warden, policy=JOINERS[joiner])
+    owner = engine.start("leave", "--wait")
+    engine.run("true", ipc=owner.ipc, sysctl=TOO_MUCH).check()
+    assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
+    assert in_force(owner) == "67108864"
+    assert warden.audit(event="verified") == []
+    if joiner == "permissive":
+        watched = [each for each in warden.audit(event="applied") if each["rule"] == "others"]
+        asked = {s["requested"] for each in watched for s in each["sysctls"] if s["name"] == "kernel.shmmax"}
+        assert (len(watched), asked) == (2, {TOO_MUCH["kernel.shmmax"]})
+    owner.remove()
+    warden.gc()  # podman has no poststop for what crun could not start
+
+
+@native
+def test_a_joiner_widens_no_further_than_it_may(engine: Engine, warden: Warden) -> None:
+    """What policy grants is all that its runtime gets to write, whether it starts or not."""
+    govern(engine, warden, policy=POLICY.replace("nested_ipc: deny", "shared: widen"))
+    owner = engine.start("leave", "--wait")
+    assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
+    assert in_force(owner) == "1073741824"
+    assert warden.audit(event="verified") == []
+    owner.remove()
+
+
+@podman
+@pytest.mark.parametrize("joiner", JOINERS)
+def test_gc_puts_back_what_no_poststop_comes_for(engine: Engine, warden: Warden, joiner: str) -> None:
+    """podman with hooks alone runs no poststop for a container that it could not make: gc finds what runc wrote."""
+    warden.compile(JOINERS[joiner].format(on_violation="clamp"))
+    engine.govern(warden)
+    owner = engine.start("leave", "--wait")
+    assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
+    warden.gc()
+    assert in_force(owner) == "67108864"
+    owner.remove()
+
+
+@podman
+def test_the_next_hook_puts_back_what_no_poststop_comes_for(engine: Engine, warden: Warden) -> None:
+    """So does whatever comes next in that namespace."""
+    warden.compile(ONLY_OWNERS.format(on_violation="clamp"))
+    engine.govern(warden)
+    owner = engine.start("leave", "--wait")
+    assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
+    assert shmmax(engine.run("limits", ipc=owner.ipc).check().stdout) == "67108864"
+    owner.remove()
