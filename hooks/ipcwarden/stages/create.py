@@ -28,6 +28,7 @@ from ipcwarden.stages.case import as_created, host_plan_of, open_case, plan_of
 from ipcwarden.stages.company import (
     FIRST_PID,
     company_in,
+    joiner_of,
     keep,
     limits_in_force,
     protect,
@@ -184,7 +185,8 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
                 entry = _set_aside(site, entry, room)
             room.add(key)
             if site.subject["mode"] == "permissive":
-                keep(site, fd, company, state)  # a joiner that is only watched is no way around those that are not
+                # A joiner that is only watched is no way around those that are not.
+                keep(site, fd, company, joiner_of(state))
             _apply(site, case, entry, room, fd, identity, state.pid, plan, limits)
         finally:
             if not entry.document:
@@ -243,6 +245,8 @@ def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan
     except (ValueError, StateError):
         return plan
     told, wanted = plan_of(case, limits, request), plan.wanted()
+    if case.rule is not None and case.rule.mode == "permissive":
+        return told  # nothing of either is applied
     agrees = all(wanted.get(name) == number for name, number in told.wanted().items())
     return told if agrees and told.decision != "refused" else plan
 
