@@ -417,6 +417,34 @@ def test_drop_in_repeats_what_podman_reads(root: Path) -> None:
     assert not answer(root, "install", "podman", "--precreate")["changed"]
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("etc/containers/containers.conf", ["podman"]),
+        ("etc/containers/containers.conf.d/40-x.conf", ["podman"]),
+        ("etc/crio/crio.conf.d/40-x.conf", ["crio"]),
+    ],
+)
+def test_a_pipe_where_a_configuration_should_be_is_not_waited_for(root: Path, name: str, arguments: list[str]) -> None:
+    """Nobody writes there, and opening it as a file is would last for ever: it is named instead."""
+    (root / name).parent.mkdir(parents=True)
+    os.mkfifo(root / name)
+    with pytest.raises(RegistrationError, match=rf"cannot read '{root / name}': it is not a regular file"):
+        call(root, "install", *arguments)
+
+
+def test_a_configuration_may_be_a_link(root: Path) -> None:
+    """As it is where a host is built from descriptions; a link to /dev/null masks a drop-in."""
+    configure(root, "elsewhere.conf", '[engine]\nhooks_dir = ["/site/hooks.d"]\n')
+    configure(root, "containers.conf.d/99-other.conf", "")
+    directory = root / CONF_D
+    (directory.parent / "containers.conf").symlink_to("elsewhere.conf")
+    (directory / "40-masked.conf").symlink_to("/dev/null")
+    (directory / "41-dangling.conf").symlink_to("/nowhere")
+    call(root, "install", "podman", "--precreate")
+    assert dirs(root) == ["/site/hooks.d", HOOKS_D, PRECREATE]
+
+
 def test_later_drop_in_of_others_is_named(root: Path) -> None:
     """Its list would take the place of ours."""
     configure(root, "containers.conf.d/60-other.conf", '[engine]\nhooks_dir = ["/x"]\n')

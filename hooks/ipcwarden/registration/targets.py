@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 
 from ipcwarden.errors import StateError, why
+from ipcwarden.files import read
 from ipcwarden.layout import beneath
 from ipcwarden.registration import bundle, containersconf, crio, hooksd
-from ipcwarden.registration.changes import Change, Directory
+from ipcwarden.registration.changes import MAX_BYTES, Change, Directory
 from ipcwarden.registration.entry import RegistrationError
 
 TYPE_CHECKING = False
@@ -205,11 +206,16 @@ def _names(directory: Directory) -> list[str]:
 
 
 def _text(directory: Directory, name: str) -> str:
-    """Read a configuration of others' to learn what it says; one that is not there, or a directory, says nothing."""
+    """Read a configuration of others' to learn what it says; one that is not there, or a directory, says nothing.
+
+    Links are followed, as engines do, also to /dev/null, which is how a drop-in is masked.
+    """
+    path = os.path.realpath(f"{directory.path}/{name}")
+    if path == os.devnull or os.path.isdir(path):
+        return ""
     try:
-        with open(f"{directory.path}/{name}", encoding="utf-8") as file:
-            return file.read()
-    except (FileNotFoundError, IsADirectoryError):
+        return read(path, MAX_BYTES).decode("utf-8")
+    except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
         reason = why(error) if isinstance(error, OSError) else error
