@@ -12,6 +12,7 @@ import pytest
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.policy import Rule
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from ipcwarden.host.namespace import Features, identify
 from support import namespace
 from support.sandbox import HOOK, PYTHON, call, config, profile, put_in_force, put_policy
 from support.shell import REPOSITORY, run
@@ -456,3 +457,120 @@ def test_what_was_widened_stays(start: Callable[..., Container], root: Path) -> 
     joiner.kill()
     joiner.poststop().check()
     assert shmmax(owner) == str(1 << 30)
+
+
+def wide(root: Path, **settings: Any) -> None:
+    """Let whoever joins widen shmmax up to a GiB."""
+    put_in_force(root, profile(shared="widen", **settings))
+
+
+def drifts(container: Container) -> list[Any]:
+    """Return the drift of every teardown, oldest first."""
+    return [record["drift"] for record in container.records() if record["event"] == "teardown"]
+
+
+def test_a_joiner_widens_for_all(start: Callable[..., Container], root: Path) -> None:
+    """What a joiner was allowed to raise is in force for all, outlives it, and is nobody's drift."""
+    wide(root)
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax="134217728")
+    joiner.create().check()
+    assert shmmax(owner) == "134217728"
+    owner.create().check()  # the other creation stage
+    owner.poststart().check()
+    assert shmmax(owner) == "134217728"
+    joiner.kill()
+    joiner.poststop().check()
+    other = joining(start, owner)
+    overrule(other)
+    other.create().check()
+    assert shmmax(owner) == "134217728"
+    for each in (owner, other):
+        each.kill()
+        each.poststop().check()
+    assert drifts(owner) == [[], [], []]
+    assert list((root / "run" / "ipcwarden" / "namespaces").iterdir()) == []
+
+
+def test_a_joiner_never_narrows(start: Callable[..., Container], root: Path) -> None:
+    """Who asks for less gets what is in force."""
+    wide(root)
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax="1000000")
+    joiner.create().check()
+    assert shmmax(owner) == SHMMAX
+    assert joiner.records()[-1]["decision"] == "accepted"
+
+
+@pytest.mark.parametrize(("on_violation", "code", "then"), [("refuse", 77, SHMMAX), ("clamp", 0, str(1 << 30))])
+def test_a_joiner_widens_within_its_bounds(
+    start: Callable[..., Container], root: Path, on_violation: str, code: int, then: str
+) -> None:
+    """Beyond its own profile's bounds nothing is widened, or under clamp no more than up to them."""
+    wide(root, on_violation=on_violation)
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax=HUGE)
+    overrule(joiner)
+    assert joiner.create().code == code
+    assert shmmax(owner) == then
+
+
+def test_drift_beyond_what_was_widened(start: Callable[..., Container], root: Path) -> None:
+    """What is changed besides is drift from what has been in force since."""
+    wide(root)
+    owner = start()
+    owner.create().check()
+    joining(start, owner, kernel__shmmax="134217728").create().check()
+    overrule(owner)
+    owner.kill()
+    owner.poststop().check()
+    assert drifts(owner) == [[{"name": "kernel.shmmax", "wanted": "134217728", "found": HUGE}]]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3], ids=["creating", "widened", "applied"])
+def test_widening_fails_whole(start: Callable[..., Container], root: Path, failing: int) -> None:
+    """Whichever write to the ledger fails, the owner's limits are what they were, and stay so."""
+    wide(root)
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner, kernel__shmmax="134217728")
+    inject = f"inject=rename,renameat,renameat2:error=ENOSPC:when={failing}"
+    command = ["strace", "-f", "-o", "/dev/null", "-e", inject, PYTHON, "-I", "-S", str(HOOK), "--root", str(root)]
+    assert run(*command, "createRuntime", stdin=joiner.state("creating")).code == 74
+    assert shmmax(owner) == SHMMAX
+    owner.poststart().check()
+    assert shmmax(owner) == SHMMAX
+    owner.kill()
+    joiner.kill()
+    owner.poststop().check()
+    assert drifts(owner) == [[]]
+
+
+def test_what_was_widened_ends_with_the_namespace(start: Callable[..., Container], root: Path) -> None:
+    """An earlier namespace's of the same name is forgotten: its last member may have been killed while it left."""
+    wide(root)
+    owner = start()
+    with owner.namespace.open("rb") as file:
+        room = root / "run" / "ipcwarden" / "namespaces" / identify(file.fileno(), Features()).name
+    room.mkdir(mode=0o700, parents=True)
+    (room / ".widened").write_text('{"kernel.shmmax":"134217728"}')
+    owner.create().check()
+    owner.poststart().check()
+    assert [each.name for each in room.iterdir()] == [entry_key(owner.id, str(owner.bundle))]
+    assert shmmax(owner) == SHMMAX
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kernel.shmmax":"x"}'])
+def test_what_was_widened_cannot_be_read(start: Callable[..., Container], root: Path, content: str) -> None:
+    """Where it cannot be read, the owner's own limits are in force: less than was allowed, never more."""
+    wide(root)
+    owner = start()
+    owner.create().check()
+    joining(start, owner, kernel__shmmax="134217728").create().check()
+    [room] = (root / "run" / "ipcwarden" / "namespaces").iterdir()
+    (room / ".widened").write_text(content)
+    owner.poststart().check()
+    assert shmmax(owner) == SHMMAX
