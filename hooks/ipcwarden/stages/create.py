@@ -179,7 +179,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
             plan = _decide(site, case, key, fd, limits)
             if native:
                 plan = _as_requested(case, limits, plan)
-                site.subject["decision"] = plan.decision
+                _refuse(site, case, key, plan)
             if entry.document and not _is_the_same(site, entry, identity, state.pid):
                 # An earlier life whose poststop never came, or another root's: it is finished under another key.
                 entry = _set_aside(site, entry, room)
@@ -237,7 +237,8 @@ def _decide(site: Site, case: Case, key: str, fd: int, limits: dict[str, int] | 
 def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan:
     """Return the plan with what was asked for before a native door wrote what was decided.
 
-    It is for the record: nothing is decided by it.  What would come to something else is no honest memory.
+    For one that joins others it is decided by, too: a door that did not know the rule yet has left nothing else of the
+    request.  Otherwise it is for the record, and what would come to something else is no honest memory.
     """
     try:
         table = parse(case.spec.annotations.get(REQUESTED, "").encode("utf-8", "replace"))
@@ -247,8 +248,10 @@ def _as_requested(case: Case, limits: dict[str, int] | None, plan: Plan) -> Plan
     told, wanted = plan_of(case, limits, request), plan.wanted()
     if case.rule is not None and case.rule.mode == "permissive":
         return told  # nothing of either is applied
+    if told.decision == "refused":
+        return plan if limits is None else told
     agrees = all(wanted.get(name) == number for name, number in told.wanted().items())
-    return told if agrees and told.decision != "refused" else plan
+    return told if agrees else plan
 
 
 def _take_back(case: Case) -> None:
