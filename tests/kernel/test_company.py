@@ -574,3 +574,19 @@ def test_what_was_widened_cannot_be_read(start: Callable[..., Container], root: 
     (room / ".widened").write_text(content)
     owner.poststart().check()
     assert shmmax(owner) == SHMMAX
+
+
+def test_a_joiner_is_decided_on_as_it_asked(start: Callable[..., Container]) -> None:
+    """What a native door has taken out, before the runtime was known and with it the rule, is refused all the same."""
+    owner = start()
+    owner.create().check()
+    joiner = joining(start, owner)
+    asked = json.dumps({"kernel.shmmax": HUGE})
+    joiner.configure({**config(str(owner.namespace)), "annotations": {"org.ipcwarden.requested": asked}})
+    joiner.create().check()  # whoever wrote the annotation, it was no door
+    joiner.kill()
+    joiner.poststop().check()
+    again = joining(start, owner)
+    again.configure({**config(str(owner.namespace)), "annotations": {"org.ipcwarden.requested": asked}})
+    assert again.create("--native").code == 77
+    assert [v["requested"] for v in owner.records()[-1]["violations"]] == [HUGE]
