@@ -185,6 +185,20 @@ def test_native_doors_deny_nested_namespaces(engine: Engine, warden: Warden) -> 
     assert "nested_ipc" not in of_event(warden, "applied")
 
 
+@pytest.mark.parametrize(
+    "engine", ["native-runc", "native-crun", "podman-runc", "podman-crun", "docker", "ctr"], indirect=True
+)
+def test_what_is_executed_later_makes_no_namespace(engine: Engine, warden: Warden) -> None:
+    """What is started in a running container has the filter that the container was started with."""
+    compile_policy(warden)
+    decide_before(engine, warden)
+    running = engine.start("sleep", "1000")
+    found = running.execute("nest").check().stdout
+    assert "unshare-both EPERM" in found
+    assert "clone-both EPERM" in found
+    running.remove()
+
+
 @pytest.mark.parametrize("engine", HOOKS, indirect=True)
 def test_hooks_alone_say_that_they_deny_nothing(engine: Engine, warden: Warden) -> None:
     """Where hooks alone are registered, the record tells that another namespace is not denied."""
