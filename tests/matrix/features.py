@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 _COLUMNS: tuple[tuple[str | None, tuple[str, ...]], ...] = (
     (None, ("test_harness::*", "test_docs::*", "test_distribution::*")),  # of the tests' own tools, and of no engine
     ("ways round", ("test_ways_round*::*", "*imitate*", "*not_believed*", "*cannot_hide*")),
-    ("installed", ("test_install::*",)),
+    ("install, doctor", ("test_install*::*", "test_doctor*::*")),
     ("facts", ("test_facts::*", "*facts*", "*explain*", "*records_name*")),
     ("clamped natively", ("test_native::*applies*", "*cri_pod_is_clamped*")),
     ("host's namespace", ("*host_ipc*", "*hosts_namespace*", "*host_s_namespace*")),
-    ("native door", ("test_native::*",)),
+    ("native door", ("test_native::*", "*precreate*")),
     ("pods", ("test_pods::*", "test_cri::*", "*_pod_*", "*_pods_*", "*_pod[[]*", "*_pods[[]*")),
     ("show, scan", ("*show*", "test_scan::*")),
     ("user namespaces", ("test_userns::*", "*[[]*userns*]", "*[[]*uidmap*]")),
@@ -43,7 +43,7 @@ COLUMNS = (
     "teardown audit",
     "gc",
     "show, scan",
-    "installed",
+    "install, doctor",
     OTHER,
 )
 
@@ -59,7 +59,6 @@ ENGINES = {
     "rootless-crun": "podman {podman}, rootless, with crun {crun}",
     "docker": "Docker {dockerd} with runc {runc}",
     "ctr": "containerd {containerd} by `ctr`, with runc {runc}",
-    "containerd": "containerd {containerd}",
     "cri": "containerd {containerd} by CRI, with runc {runc}",
 }
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAMS = ("runc", "crun", "podman", "dockerd", "containerd")
-FIXTURES = ("cri", "docker", "containerd")  # which tell a test's engine where its parameters do not
+# What a test's fixtures tell of its engine where its parameters tell nothing.
+FIXTURES = {"cri": "cri", "docker": "docker", "containerd": "ctr"}
 _VERSION = re.compile(r"\d+(\.\d+)+")  # without what distributions add
 
 
@@ -38,7 +39,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Record which engine a test is about, if it is about one."""
     if isinstance(item, pytest.Function) and item.path.parent.name == "e2e":
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        engines = [params.get("engine"), *(name for name in FIXTURES if name in item.fixturenames)]
+        engines = [params.get("engine"), *(FIXTURES[name] for name in FIXTURES if name in item.fixturenames)]
         if engine := next((each for each in engines if isinstance(each, str)), None):
             item.user_properties.append(("engine", engine))
             if reason := known(f"{item.module.__name__.rpartition('.')[2]}::{item.name}", engine, _programs()):
