@@ -200,3 +200,35 @@ def test_a_writable_proc_sys_is_refused(
     record = again.records()[-1]
     validate(record, "audit-v1")
     assert [each["kind"] for each in record["violations"]] == ["writable_proc_sys"]
+
+
+def test_the_hosts_namespace_is_no_way_round_the_rlimit(start: Callable[..., Container], root: Path) -> None:
+    """RLIMIT_MSGQUEUE counts in all namespaces together: it is lowered in the host's, too."""
+    put_in_force(root, profile(msgqueue=FEW))
+    container = start(ipc="host")
+    container.create().check()
+    assert msgqueue(container) == (FEW, FEW)
+    assert rlimits(container, "skipped") == [{"msgqueue": {"requested": None, "wanted": str(FEW), "found": str(FEW)}}]
+
+
+def test_asking_for_more_in_the_hosts_namespace_is_refused(start: Callable[..., Container], root: Path) -> None:
+    """Who asks for more than the profile gives does not start there either, although limits are nobody's to change."""
+    put_in_force(root, profile(msgqueue=FEW))
+    container = start(ipc="host")
+    rlimits = [{"type": "RLIMIT_MSGQUEUE", "soft": SOME, "hard": SOME}]
+    container.configure({**config("host"), "process": {"rlimits": rlimits}})
+    assert container.create().code == 77
+    record = container.records()[-1]
+    validate(record, "audit-v1")
+    assert [each["kind"] for each in record["violations"]] == ["rlimit"]
+
+
+@pytest.mark.parametrize("ipc", ["private", "host"])
+def test_hooks_alone_tell_that_they_deny_nothing(start: Callable[..., Container], root: Path, ipc: str) -> None:
+    """Where no native door has been, a loose filter is recorded, in the host's namespace as well."""
+    put_in_force(root, profile(nested_ipc="deny"))
+    container = start(ipc="host") if ipc == "host" else start()
+    container.create().check()
+    record = container.records()[-1]
+    validate(record, "audit-v1")
+    assert record["nested_ipc"] == "unenforced"
