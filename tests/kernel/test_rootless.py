@@ -61,9 +61,10 @@ class Engine:
         enter = ("nsenter", f"--target={self._keeper.pid}", "--user", "--mount", "--setuid=0", "--setgid=0")
         return [*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command]
 
-    def start(self, *unshare: str) -> Container:
-        """Start a container."""
-        command = self.within("unshare", "--ipc", *unshare, PAYLOADS / "leave", "--wait")
+    def start(self, *unshare: str, ipc: str = "") -> Container:
+        """Start a container, in a namespace of its own or in the one at `ipc`."""
+        enter = ("nsenter", f"--ipc={ipc}") if ipc else ("unshare", "--ipc", *unshare)
+        command = self.within(*enter, PAYLOADS / "leave", "--wait")
         pipe = subprocess.PIPE
         process = subprocess.Popen([str(each) for each in command], stdin=pipe, stdout=pipe, text=True)
         assert process.stdout is not None
@@ -71,7 +72,7 @@ class Engine:
         name = f"c{len(self.started)}"
         container = Container(self.root, self.directory / name, process, name)
         container.bundle.mkdir()
-        container.configure(config())
+        container.configure(config(ipc or "private"))
         self.started.append(container)
         return container
 
@@ -182,6 +183,24 @@ def test_poststart(engine: Engine) -> None:
     engine.hook("poststart", container).check()
     assert limits(container)["kernel.shmmax"] == str(WANTED["kernel.shmmax"])
     assert engine.records()[-1]["event"] == "verified"
+
+
+@pytest.mark.parametrize("by", ["poststop", "gc"])
+def test_a_joiner_that_never_starts(engine: Engine, by: str) -> None:
+    """What its runtime wrote is put back for the owner, from where nobody can return; then each is torn down."""
+    owner = engine.governed()
+    joiner = engine.start(ipc=str(owner.namespace))
+    put_in_force(engine.root, when=[("name", ("nobody",))])
+    engine.hook("createRuntime", joiner).check()
+    script = "echo 123456 > /proc/sys/kernel/shmmax"
+    run(*engine.within("nsenter", f"--ipc={owner.namespace}", "sh", "-c", script)).check()
+    joiner.kill()
+    engine.hook("poststop", joiner).check() if by == "poststop" else inside(engine, "gc").check()
+    assert limits(owner)["kernel.shmmax"] == str(WANTED["kernel.shmmax"])
+    assert (engine.records()[-1]["event"], engine.records()[-1]["privileges"]) == ("verified", "full")
+    owner.kill()
+    engine.hook("poststop", owner).check()
+    assert engine.ledger() == EMPTY
 
 
 def test_poststop(engine: Engine) -> None:

@@ -76,7 +76,8 @@ class _Report:
 def command(settings: Settings, older_than: float, dry_run: bool, release: bool, as_json: bool) -> int:
     """Audit, record and free the namespaces of containers that are gone; finish what hooks left half-way.
 
-    Living containers are never touched, unless --release asks for it.
+    Living containers are never touched, unless --release asks for it; only the limits that a joiner's runtime has
+    changed for them are put back.
     """
     site = Site(settings.root, "gc")
     site.go_home()
