@@ -460,8 +460,13 @@ def test_directory_that_podman_does_not_read_is_told(root: Path) -> None:
 
 
 def test_precreate_starts(root: Path) -> None:
-    """What is registered hands back what nobody can decide about, as it came."""
+    """What is registered hands back what nobody can decide about, with a mark that it has been there."""
     call(root, "install", "podman")
     hook = json.loads((root / PRECREATE / "10-ipcwarden-precreate.json").read_text())["hook"]
     done = subprocess.run(hook["args"], input=b'{"ociVersion": "1.0"}', capture_output=True, env={}, check=False)
-    assert (done.returncode, done.stdout) == (0, b'{"ociVersion": "1.0"}')
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {
+        "ociVersion": "1.0",
+        "annotations": {"org.ipcwarden.requested": "{}"},
+        "hooks": {},
+    }

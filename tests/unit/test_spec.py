@@ -673,6 +673,7 @@ def test_reads_the_limit_of_queues() -> None:
         (limiting({"type": "RLIMIT_MSGQUEUE", "soft": 5}), "its RLIMIT_MSGQUEUE is not {soft, hard} in whole numbers"),
         (limiting({"type": "RLIMIT_MSGQUEUE", "soft": True, "hard": 5}), "is not {soft, hard} in whole numbers"),
         (limiting(*[{"type": "RLIMIT_MSGQUEUE", "soft": 5, "hard": 5}] * 2), "lists RLIMIT_MSGQUEUE twice"),
+        (limiting({"type": "RLIMIT_MSGQUEUE\0", "soft": 5, "hard": 5}), "is a limit to crun alone"),
         (limiting(5), "its 'process.rlimits' is not a list of objects"),
         ({"mounts": 5}, "its 'mounts' is not a list"),
         ({"mounts": [{"source": 5}]}, "its 'mounts.source' is not a text"),

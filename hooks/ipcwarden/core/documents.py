@@ -100,7 +100,7 @@ def serialize(document: object) -> str:
 
 
 def utf8_of(document: object) -> bytes:
-    """Return `document` as `serialize` does, but as UTF-8 and no longer than it has to be: only what is none is escaped."""
+    """Return `document` as `serialize` does, but as UTF-8, with nothing escaped but what that cannot say."""
     encode = _json.make_encoder(None, _not_json, _json.encode_basestring, None, ":", ",", False, False, False)
     # Half a surrogate pair is what UTF-8 cannot say; Python writes it as JSON does.
     return "".join(encode(document, 0)).encode("utf-8", "backslashreplace")

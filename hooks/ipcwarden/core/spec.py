@@ -222,7 +222,10 @@ def _msgqueue_of(document: dict[str, Document]) -> tuple[int, int] | None:
     place = "process.rlimits."
     asked = []
     for each in _objects(section_of(document, "process"), "rlimits", "process."):
-        if _text(each, "type", place) == MSGQUEUE:
+        kind = _text(each, "type", place)
+        if kind.partition("\0")[0] == MSGQUEUE != kind:
+            raise StateError(f"cannot use config.json: its {kind!r} is a limit to crun alone")
+        if kind == MSGQUEUE:
             soft, hard = _member(each, "soft", place), _member(each, "hard", place)
             if not _is_whole(soft) or not _is_whole(hard):
                 raise StateError(f"cannot use config.json: its {MSGQUEUE} is not {{soft, hard}} in whole numbers")
