@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 7.5
 _CONFIG = "config.json"
+_ELOOP = 40
 
 
 @value
@@ -155,8 +156,11 @@ def _read_config(bundle: str, directory: int) -> bytes:
     path = f"{bundle}/{_CONFIG}"
     try:
         return read(_CONFIG, MAX_SPEC_BYTES, directory)
-    except (OSError, ValueError) as error:
-        raise StateError(f"cannot read '{path}': {why(error) if isinstance(error, OSError) else error}") from error
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == _ELOOP else why(error)
+        raise StateError(f"cannot read '{path}': {reason}") from error
+    except ValueError as error:
+        raise StateError(f"cannot read '{path}': {error}") from error
     except DeadlineError as error:
         raise StateError(f"cannot read '{path}' in time") from error
 
@@ -236,10 +240,10 @@ def _fail(error: WardenError, site: Site | None, door: Door, invocation: Invocat
     _signal.setitimer(_signal.ITIMER_REAL, 0)
     if site is not None:
         record_failure(site, error)
-    if site is not None and site.disabled:
-        return 0  # whatever is wrong, it starts
-    lenient = site is not None and site.subject["mode"] == "permissive"
-    if door.on_error == "allow" if error.of_host else lenient:
+    # Whatever is wrong it starts, with the kill switch on, and where the whole policy only watches.
+    if site is not None and (site.disabled or site.subject["mode"] == "permissive"):
+        return 0
+    if error.of_host and door.on_error == "allow":
         return 0
     complain(f"create: {error}")
     _report(invocation, str(error))

@@ -313,14 +313,15 @@ def test_stops_nothing_where_nothing_is_enforced(
     told(call(wrapper, "create", "-b", bundle, "c"))
 
 
-@pytest.mark.parametrize(("disabled", "code"), [(False, 74), (True, 42)])
-def test_the_kill_switch_is_for_a_broken_host_too(
-    wrapper: Path, root: Path, bundle: Path, disabled: bool, code: int
+@pytest.mark.parametrize(("lenient", "code"), [("", 74), ("disabled", 42), ("permissive", 42)])
+def test_a_broken_host_stops_nothing_where_nothing_is_enforced(
+    wrapper: Path, root: Path, bundle: Path, lenient: str, code: int
 ) -> None:
-    """A bundle that cannot be written is a fault of the host's, and with the switch on none that stops anything."""
+    """A bundle that cannot be written is a fault of the host's, and there is none that has to stop anything then."""
     (root / "etc" / "ipcwarden").mkdir(parents=True)
-    if disabled:
+    if lenient == "disabled":
         (root / "etc" / "ipcwarden" / "disabled").touch()
+    sandbox.put_in_force(root, mode="permissive" if lenient == "permissive" else "enforcing")
     run("mount", "--bind", bundle, bundle).check()
     try:
         run("mount", "-o", "remount,bind,ro", bundle).check()
@@ -411,7 +412,9 @@ def test_follows_no_link(wrapper: Path, bundle: Path) -> None:
     (bundle / "config.json").rename(secret)
     (bundle / "config.json").symlink_to(secret)
     before = secret.read_bytes()
-    assert call(wrapper, "create", "-b", bundle, "c").code == 65
+    ended = call(wrapper, "create", "-b", bundle, "c")
+    assert ended.code == 65
+    assert "config.json': it is a symbolic link" in ended.stderr
     assert secret.read_bytes() == before
 
 
