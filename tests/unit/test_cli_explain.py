@@ -157,6 +157,16 @@ def test_the_hosts_namespace_may_be_refused(host: Host) -> None:
     assert [each["kind"] for each in explained["violations"]] == ["host_ipc"]
 
 
+def test_what_can_write_the_hosts_limits_would_be_refused(host: Host) -> None:
+    """In the host's namespace /proc/sys has the host's own: what is refused elsewhere is refused there."""
+    host.policy(profile(writable_proc_sys="refuse", on_violation="clamp"))
+    mounts = [{"destination": "/proc", "type": "proc", "source": "proc"}]
+    (host.bundle / "config.json").write_text(json.dumps({"linux": {}, "mounts": mounts}))
+    explained = host.explained()
+    assert explained["decision"] == "refused"
+    assert [each["kind"] for each in explained["violations"]] == ["writable_proc_sys"]
+
+
 def test_a_path_to_the_hosts_namespace_would_be_refused(host: Host) -> None:
     """To join the host's namespace by a path is no way around."""
     host.config(ipc="/proc/self/ns/ipc")

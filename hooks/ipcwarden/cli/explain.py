@@ -11,12 +11,12 @@ from rich.text import Text
 from ipcwarden.cli import table
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
-from ipcwarden.core.plan import Plan, Violation, sentence
+from ipcwarden.core.plan import Plan, sentence
 from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import NamespaceError, RecordError, why
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
-from ipcwarden.stages.case import open_case, plan_of
+from ipcwarden.stages.case import host_plan_of, open_case, plan_of
 from ipcwarden.stages.company import company_in, enforcer, since_widened
 from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
@@ -106,9 +106,8 @@ def explain(site: Site, bundle: str, container: str, runtime: str | None) -> Exp
 def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
     assert case.profile is not None
     if case.spec.ipc == "host":
-        if case.profile.host_ipc == "refuse":
-            return Plan("refused", (), (Violation("ipc", "host", None, None, "host_ipc"),)), ()
-        return _UNDECIDED, ("host_ipc audit: it shares the host's IPC namespace, which is left alone",)
+        plan, note = host_plan_of(case), "host_ipc audit: it shares the host's IPC namespace, which is left alone"
+        return plan if plan.violations else _UNDECIDED, (note,) if case.profile.host_ipc == "audit" else ()
     if case.spec.ipc == "private":
         return plan_of(case), ()
     try:

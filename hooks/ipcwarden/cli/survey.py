@@ -15,7 +15,7 @@ from ipcwarden.core.amendment import REQUESTED, restored
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import totals
-from ipcwarden.core.plan import Plan, Violation, decide
+from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
 from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, request_of, spec_of
 from ipcwarden.errors import NamespaceError, StateError, WardenError
@@ -223,10 +223,10 @@ def _as_rootless(policy: Policy, case: Case) -> Case:
 def _judged_host(tenant: Tenant) -> Judgement:
     assert tenant.rule is not None
     assert tenant.profile is not None
-    if tenant.profile.host_ipc == "audit":
+    plan = decide_on_host(tenant.profile, tenant.case.ways if tenant.case else Ways())
+    if not plan.violations:
         return Judgement("host-ipc", tenant.rule.mode, NOTHING)
-    violation = Violation("ipc", "host", None, None, "host_ipc")
-    return Judgement("refused", tenant.rule.mode, Plan("refused", (), (violation,)))
+    return Judgement(plan.decision, tenant.rule.mode, plan)
 
 
 def _plan(site: Site, policy: Policy, tenant: Tenant, in_force: dict[str, int] | None) -> Plan:
