@@ -35,6 +35,7 @@ def test_every_way_round_has_a_test_or_says_so() -> None:
     assert [row[0][:40] for row in rows if row[1] != "none" and not _NAMED.search(row[1])] == []
     assert [row[0].split("**")[1] for row in rows if row[1] == "none"] == [
         "Hide objects.",
+        "Have a user namespace under containerd 1.7",
         "Restore from a checkpoint",
         "Exhaust memory",
     ]
