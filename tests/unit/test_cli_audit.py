@@ -350,7 +350,10 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (refused(1, requested="0x10", kind="malformed"), "kernel.shmmax '0x10' is malformed"),
         (refused(1, requested="9", kind="unlisted"), "kernel.shmmax 9 is not listed in the profile"),
         (refused(1, name="ipc", requested="host", kind="host_ipc"), "asks for the host's IPC namespace"),
-        (refused(1, name="x", requested="9", kind="rlimit"), "x 9 (rlimit)"),
+        (refused(1, name="x", requested="9", max="7", kind="rlimit"), "x 9 > 7"),
+        (refused(1, name="/proc/sys", kind="writable_proc_sys"), "can write /proc/sys"),
+        (refused(1, name="x", kind="nested_ipc"), "its seccomp filter does not deny nested namespaces"),
+        (refused(1, name="x", requested="9", kind="of tomorrow"), "x 9 (of tomorrow)"),
         (record(1, reason="no-rule"), "no rule matches"),
         (record(1, "error", reason="apply", message="cannot set x"), "apply: cannot set x"),
         (
@@ -365,6 +368,26 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (
             record(1, "applied", enforced=False, sysctls=[{"name": "x", "found": "7"}]),
             "permissive: nothing written, x 7 found",
+        ),
+        (
+            record(
+                1,
+                "applied",
+                enforced=True,
+                sysctls=[],
+                rlimits={"msgqueue": {"wanted": "5"}},
+                writable_proc_sys=True,
+                nested_ipc="unenforced",
+            ),
+            "0 limits in force; RLIMIT_MSGQUEUE at most 5; can write /proc/sys; nested namespaces are not denied",
+        ),
+        (
+            record(1, "verified", rlimits={"msgqueue": {"wanted": "5", "found": "9"}}),
+            "RLIMIT_MSGQUEUE 9 put right to 5",
+        ),
+        (
+            record(1, "verified", sysctls=[{"name": "x", "found": "9", "wanted": "7"}], joiner={"id": "ab" * 32}),
+            "x 9 put right to 7; by abababababab, which joined",
         ),
         (
             record(1, "verified", late=True, sysctls=[{"name": "x", "found": "9", "wanted": "7"}]),

@@ -55,8 +55,18 @@ def _applied(record: Record) -> list[str]:
     values = ", ".join(f"{extract.text(each, 'name')} {extract.text(each, 'found')}" for each in limits)
     many = f"{len(limits)} limits" if len(limits) > _FEW or not limits else values
     if record.get("enforced") is not True:
-        return [f"permissive: nothing written, {many} found", *_refused(record)]
-    return [f"{many} in force", *_refused(record)]
+        return [f"permissive: nothing written, {many} found", *_refused(record), *_ways(record)]
+    return [f"{many} in force", *_refused(record), *_ways(record)]
+
+
+def _ways(record: Record) -> list[str]:
+    """Return what a record says of ways round the limits."""
+    most = extract.text(record, "rlimits", "msgqueue", "wanted")
+    return [
+        f"RLIMIT_MSGQUEUE at most {most}" if most else "",
+        "can write /proc/sys" if record.get("writable_proc_sys") is True else "",
+        "nested namespaces are not denied" if record.get("nested_ipc") == "unenforced" else "",
+    ]
 
 
 def _refused(record: Record) -> list[str]:
@@ -77,6 +87,9 @@ def _violation(violation: Record) -> str:
         "unlisted": f"{asked} is not listed in the profile",
         "malformed": f"{name} {requested!r} is malformed",
         "host_ipc": "asks for the host's IPC namespace",
+        "rlimit": f"{asked} > {most}",
+        "writable_proc_sys": "can write /proc/sys",
+        "nested_ipc": "its seccomp filter does not deny nested namespaces",
     }.get(kind, f"{asked} ({kind})")
 
 
@@ -92,7 +105,16 @@ def _verified(record: Record) -> list[str]:
         f"{extract.text(each, 'name')} {extract.text(each, 'found')} put right to {extract.text(each, 'wanted')}"
         for each in extract.rows(record, "sysctls")
     ]
-    return [*wrong, "the user's process had it for a while" if record.get("late") is True else ""]
+    joiner = extract.text(record, "joiner", "name") or extract.text(record, "joiner", "id")
+    queues = extract.text(record, "rlimits", "msgqueue", "found")
+    return [
+        *wrong,
+        f"RLIMIT_MSGQUEUE {queues} put right to {extract.text(record, 'rlimits', 'msgqueue', 'wanted')}"
+        if queues
+        else "",
+        f"by {joiner[:_SHORT] if len(joiner) == _LONG else joiner}, which joined" if joiner else "",
+        "the user's process had it for a while" if record.get("late") is True else "",
+    ]
 
 
 def _left(record: Record) -> list[str]:
@@ -124,7 +146,7 @@ def _totals(totals: Document) -> str:
 
 def _skipped(record: Record) -> list[str]:
     reason = extract.text(record, "reason")
-    return [_SKIPPED.get(reason, reason), *_refused(record)]
+    return [_SKIPPED.get(reason, reason), *_refused(record), *_ways(record)]
 
 
 def _error(record: Record) -> list[str]:

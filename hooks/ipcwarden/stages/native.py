@@ -1,6 +1,6 @@
 """The native doors: decide before the runtime reads config.json, and let it apply the values itself.
 
-Nothing is refused here.  What policy refuses is handed on as it was asked for, with our hooks: the creation stage
+Nothing that policy decides is refused here.  What it refuses is handed on as it was asked for, with our hooks: the creation stage
 refuses it, with its line and the only record.
 """
 
