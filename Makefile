@@ -7,8 +7,9 @@ BIN := .venv/bin
 MACHINE := tests/support/machine
 PAYLOADS := $(patsubst tests/payload/%.c,build/payload/%,$(wildcard tests/payload/*.c))
 HOOK := build/hook/.built
+ENGINES := tests/e2e/test_governed.py tests/e2e/test_harness.py  # the same on every engine
 
-.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-containers test-apps test-matrix bench clean
+.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,12 +44,7 @@ lint: built ## ruff, format and types
 	MYPYPATH=tests $(BIN)/mypy --package support --package matrix
 
 test: lint ## all of them, in less than ten minutes (root)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-unit test-containers
-
-# One after the other: what one user's queues hold counts for all IPC namespaces together.
-test-containers: built
-	$(MACHINE) $(BIN)/pytest tests/kernel
-	$(MACHINE) $(BIN)/pytest tests/e2e
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-kernel test-unit test-e2e-engines test-e2e-rest
 
 test-unit: built ## pure code, without root; every branch of hooks/ipcwarden/core must run
 	$(BIN)/coverage run -m pytest tests/unit
@@ -57,8 +53,14 @@ test-unit: built ## pure code, without root; every branch of hooks/ipcwarden/cor
 test-kernel: built ## real namespaces and objects (root)
 	$(MACHINE) $(BIN)/pytest tests/kernel
 
-test-e2e: built ## real runtimes and engines (root)
-	$(MACHINE) $(BIN)/pytest tests/e2e
+test-e2e: test-e2e-engines test-e2e-rest ## real runtimes and engines (root)
+
+# In halves, each with a machine and engines of its own.
+test-e2e-engines: built
+	$(MACHINE) $(BIN)/pytest $(ENGINES)
+
+test-e2e-rest: built
+	$(MACHINE) $(BIN)/pytest tests/e2e $(ENGINES:%=--ignore=%)
 
 test-matrix: built ## all tests on older and newer engines, in Debian roots; writes docs/compatibility.md (root, 30 min; REFRESH=1 makes the roots anew)
 	tests/matrix/run bookworm trixie sid
