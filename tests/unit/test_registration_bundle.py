@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipcwarden.core.amendment import REQUESTED, Amendment, amended, restored
 from ipcwarden.registration.bundle import register, unregister
 from ipcwarden.registration.entry import STAGES, Registration, is_ours
 
@@ -203,6 +204,39 @@ def test_memory_that_is_not_ours_is_ignored(memory: object) -> None:
     """Nothing but null and empty values is ever restored from an entry."""
     entry = {**OURS.entry("poststop"), "ipcwarden.was": memory}
     assert json.loads(unregister(json.dumps({"a": 1, "hooks": {"poststop": [entry]}}))) == {"a": 1}
+
+
+WANTED = {"linux": {"sysctl": {"kernel.shmmax": "5"}}, **BARE}
+NATIVE = Registration("/", "/usr/bin/python3", native=True)
+
+
+def by_wrapper(config: dict[str, Any]) -> str:
+    """Write a config.json as a wrapper leaves it, which has run it once."""
+    entries = {stage: NATIVE.entry(stage) for stage in NATIVE.stages}
+    return json.dumps(amended(config, entries, Amendment({"kernel.shmmax": "7"}, msgqueue=1)))
+
+
+@pytest.mark.parametrize("annotations", [{}, {"annotations": {"a": "b"}}], ids=["alone", "with others'"])
+def test_amendment_of_a_wrapper_does_not_become_permanent(annotations: dict[str, Any]) -> None:
+    """What is registered is the file as it was written: our entry, which knows that, is replaced."""
+    config = {**WANTED, **annotations}
+    once = json.loads(register(by_wrapper(config), OURS))
+    assert {**once, "hooks": None} == {**config, "hooks": None}
+    assert restored(once) == once
+    assert ours(json.dumps(once)) == {stage: [OURS.entry(stage)] for stage in OURS.stages}
+
+
+def test_uninstall_undoes_what_a_wrapper_has_changed() -> None:
+    """With and without an install in between."""
+    assert json.loads(unregister(by_wrapper(WANTED))) == WANTED
+    assert json.loads(unregister(register(by_wrapper(WANTED), OURS))) == WANTED
+
+
+def test_annotation_alone_tells_of_no_amendment() -> None:
+    """Anybody can write one: without a wrapper's entry the file stays as it is."""
+    text = register(json.dumps({**WANTED, "annotations": {REQUESTED: "{}"}}), OURS)
+    assert register(text, OURS) == text
+    assert REQUESTED in text
 
 
 _values = st.recursive(

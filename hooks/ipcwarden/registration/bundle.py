@@ -2,14 +2,17 @@
 
 What others wrote stays as it was written.  `unregister` undoes `register` to the byte, whoever wrote the file: the only
 thing that would be lost, a null or an empty list where our entry now stands, is kept in the entry.
+
+What one of our wrappers has changed in a file is undone first: how it was is kept in the entry, which is about to go.
 """
 
 from __future__ import annotations
 
 import json
 
-from ipcwarden.core.documents import parse
-from ipcwarden.registration.entry import STAGES, is_ours, remembered, remembering, with_memory_of
+from ipcwarden.core.amendment import NATIVE, REQUESTED, restored
+from ipcwarden.core.documents import parse, utf8_of
+from ipcwarden.registration.entry import CREATION_STAGES, STAGES, is_ours, remembered, remembering, with_memory_of
 from ipcwarden.registration.places import ConfigError, Style, check_keys, insert, look, remove, replace, style_of
 
 TYPE_CHECKING = False
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
 def register(text: str, registration: Registration) -> str:
     """Return a config.json that runs our hooks: an older registration of ours is replaced where it stands.
 
-    Raises `ValueError` with what is wrong with the file.
+    Raises `ValueError` with what is wrong with the file, `StateError`.
     """
     _check(text)
+    text = _before_amendment(text)
     style = style_of(text)
     top = look(text)
     place = top.named("hooks")
@@ -46,8 +50,9 @@ def register(text: str, registration: Registration) -> str:
 
 
 def unregister(text: str) -> str:
-    """Return a config.json without any hook of ours.  Raises `ValueError` with what is wrong with the file."""
+    """Return a config.json without any hook of ours.  Raises as `register` does."""
     _check(text)
+    text = _before_amendment(text)
     style = style_of(text)
     if look(text).named("hooks") is None:
         return text
@@ -79,6 +84,29 @@ def _check(text: str) -> None:
     for stage in STAGES:
         if not isinstance(hooks.get(stage), list | None):
             raise ConfigError(f"its 'hooks.{stage}' is not a list")
+
+
+def _before_amendment(text: str) -> str:
+    """Return a config.json as it was before a wrapper changed its limits, but for the hooks; any other as it is."""
+    document = parse(text.encode())
+    assert isinstance(document, dict)
+    annotations = document.get("annotations")
+    if not isinstance(annotations, dict) or REQUESTED not in annotations or not _is_native(text):
+        return text
+    document = restored(document)
+    kept: Document = {key: each for key, each in annotations.items() if key != REQUESTED}
+    without = {key: each for key, each in document.items() if key != "annotations"}
+    return utf8_of({**without, "annotations": kept} if kept else without).decode()
+
+
+def _is_native(text: str) -> bool:
+    """Tell whether a native door put our creation hook there: `install` registers bundles without that word."""
+    for stage in CREATION_STAGES:
+        for entry in _entries(text, stage):
+            arguments = entry.get("args") if isinstance(entry, dict) and is_ours(entry) else None
+            if isinstance(arguments, list) and NATIVE in arguments:
+                return True
+    return False
 
 
 def _value(text: str, child: Child) -> Document:
