@@ -160,6 +160,39 @@ def test_uninstall_podman_leaves_others(root: Path, tmp_path: Path) -> None:
     assert sorted(each.name for each in directory.iterdir()) == [hooksd.NAMES[0], "other.json"]
 
 
+def hooks_elsewhere(root: Path, tmp_path: Path, file: str | None) -> Path:
+    """Install hooks into a directory that some file of podman's configuration names, or ours."""
+    directory = tmp_path / "hooks.d"
+    call(root, "install", "podman", "--hooks-dir", directory, *(["--no-precreate"] if file else []))
+    if file:
+        (root / file).parent.mkdir(parents=True)
+        (root / file).write_text(f'[engine]\nhooks_dir = ["{directory}/"]\n')
+    return directory
+
+
+CONFS = ["etc/containers/containers.conf", "etc/containers/containers.conf.d/90-site.conf", None]
+
+
+@pytest.mark.parametrize("file", CONFS)
+def test_uninstall_podman_finds_the_directory_of_install(root: Path, tmp_path: Path, file: str | None) -> None:
+    """Hooks that podman goes on reading would stop every container once the programs are removed."""
+    directory = hooks_elsewhere(root, tmp_path, file)
+    (directory / "other.json").write_text("{}")
+    if file:
+        call(root, "install", "podman", "--no-precreate")
+    call(root, "uninstall", "podman")
+    assert [*listing(directory)] == [str(directory / "other.json")]
+    assert not listing(root / hooksd.DIRECTORY)
+
+
+def test_uninstall_podman_with_a_directory_leaves_others(root: Path, tmp_path: Path) -> None:
+    """It was named: nothing else is looked for."""
+    call(root, "install", "podman", "--hooks-dir", tmp_path / "one", "--no-precreate")
+    directory = hooks_elsewhere(root, tmp_path, CONFS[0])
+    call(root, "uninstall", "podman", "--hooks-dir", tmp_path / "one")
+    assert (len(listing(tmp_path / "one")), len(listing(directory))) == (0, 3)
+
+
 def test_foreign_file_of_our_name_is_refused(root: Path, tmp_path: Path) -> None:
     """It is not ours to overwrite, and the other files are not written either."""
     (tmp_path / hooksd.NAMES[1]).write_text("{}")

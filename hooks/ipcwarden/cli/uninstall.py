@@ -52,7 +52,10 @@ def bundle_command(settings: Settings, bundle: str, dry_run: bool, as_json: bool
 @json_option
 @click.pass_obj
 def podman_command(settings: Settings, hooks_dir: str | None, dry_run: bool, as_json: bool) -> None:
-    """Remove our files from a hooks.d directory.
+    """Remove our files from podman's hooks.d directories.
+
+    These are the default one and those that a containers.conf, one of its drop-ins or our own drop-in names; with
+    --hooks-dir that one alone.  A directory that only podman's own option --hooks-dir names has to be named here, too.
 
     Containers that run keep their poststop: podman noted it when they started.  Files of the same name that do not
     register ipcwarden are left alone.

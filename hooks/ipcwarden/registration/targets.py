@@ -99,11 +99,13 @@ def podman_changes(
 ) -> list[Change]:
     """Return how a hooks.d directory changes, and what names podman the one of the precreate hook.
 
-    Without a registration, our files go.  Raises `RegistrationError`.
+    Without a registration, our files go: those in `hooks_dir`, or without one wherever podman is told to look.
+    Raises `RegistrationError`.
     """
     directory = Directory(root, hooksd.DIRECTORY) if hooks_dir is None else Directory(*os.path.split(hooks_dir))
+    everywhere = [directory, *(_others_with_hooks(root) if registration is None and hooks_dir is None else [])]
     documents = {} if registration is None else hooksd.documents(registration)
-    hooks = [_own_file(directory, name, documents.get(name), hooksd.is_ours) for name in hooksd.NAMES]
+    hooks = [_own_file(each, name, documents.get(name), hooksd.is_ours) for each in everywhere for name in hooksd.NAMES]
     document = hooksd.precreate_document(registration) if registration and precreate else None
     own = Directory(root, containersconf.PRECREATE)
     early = _own_file(own, hooksd.PRECREATE, document, hooksd.is_ours)
@@ -152,6 +154,22 @@ def _hooks_dirs(root: str) -> list[str]:
     for path, content in [*texts, *_drop_ins(root, after=False)]:
         dirs = judged(path, containersconf.hooks_dirs, content, dirs)
     return dirs
+
+
+def _others_with_hooks(root: str) -> list[Directory]:
+    """Return the directories with files of our names that any of podman's configurations has, also our own drop-in."""
+    own = (Directory(root, containersconf.DIRECTORY), containersconf.NAME)
+    places = [*((Directory(root, place), name) for place, name in containersconf.BEFORE), own]
+    texts = [(f"{place.path}/{name}", _text(place, name)) for place, name in places]
+    named: list[str] = []
+    for path, content in [*texts, *_drop_ins(root, after=False), *_drop_ins(root, after=True)]:
+        found = judged(path, containersconf.named, content)
+        named += [] if found is None else [os.path.normpath(each) for each in found[0] if each.startswith("/")]
+    return [
+        Directory(*os.path.split(path))
+        for path in dict.fromkeys(named)
+        if path != beneath(root, hooksd.DIRECTORY) and any(os.path.lexists(f"{path}/{name}") for name in hooksd.NAMES)
+    ]
 
 
 def _drop_ins(root: str, after: bool) -> list[tuple[str, str]]:
