@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from ipcwarden.core.amendment import HOOK_PATH, Amendment, amended
 from ipcwarden.core.documents import serialize
+from ipcwarden.core.seccomp import RAW_FILTER
 from support import namespace, sandbox
 from support.bundle import PAYLOADS
 from support.sandbox import MIB, Container, config
@@ -272,6 +274,79 @@ def test_a_process_that_left_is_nested(root: Path, leaver: Container) -> None:
     [room] = [each for each in found["namespaces"] if each["nested"]]
     assert (room["nested"][0]["container"], room["containers"], room["others"]) == ("leaver", [], [])
     assert "in leaver: leave - no nothing nested: out of reach" in " ".join(call(root, "scan").stdout.split())
+
+
+@pytest.fixture
+def jailed(root: Path, scratch: Path) -> Iterator[Callable[[bool], Container]]:
+    """Start a container in a root file system of its own; with a /proc/sys in it that config.json does not tell of."""
+    jail = scratch / "jail"
+    for name in ("proc", "sysctl"):
+        (jail / name).mkdir(parents=True)
+    shutil.copy(PAYLOADS / "leave", jail / "leave")
+    started: list[Container] = []
+
+    def start(opens: bool) -> Container:
+        mounts = [f"mount -t proc proc {jail}/proc", *([f"mount --bind /proc/sys {jail}/sysctl"] if opens else [])]
+        script = f"{' && '.join(mounts)} && exec chroot {jail} /leave --wait"
+        process = subprocess.Popen(
+            ["unshare", "--ipc", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("made")
+        container = Container(root, scratch / "jailed", process, "jailed")
+        container.bundle.mkdir()
+        started.append(container)
+        shielded = config(readonlyPaths=["/proc/sys"])
+        container.configure({**shielded, "root": {"path": str(jail)}, "mounts": [PROC]})
+        on_record(container)
+        return container
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
+
+
+@pytest.mark.parametrize(("opens", "verdict"), [(False, "fits"), (True, "refused")], ids=["shielded", "mounted"])
+def test_what_is_mounted_is_judged_as_creation_will(
+    root: Path, jailed: Callable[[bool], Container], candidate: Callable[..., Path], opens: bool, verdict: str
+) -> None:
+    """A /proc/sys that can be written is refused, by whatever name it came in."""
+    container = jailed(opens)
+    path = candidate(more="writable_proc_sys: refuse")
+    _, tenant = of(scan(root, "--policy", path, code=1 if opens else 0), container)
+    assert tenant["verdict"] == verdict
+    assert [each["kind"] for each in tenant["violations"]] == (["writable_proc_sys"] if opens else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "annotations", "verdict"),
+    [
+        (["--native"], {}, "fits"),
+        (["--native"], {RAW_FILTER: ""}, "refused"),
+        ([], {RAW_FILTER: ""}, "fits"),
+    ],
+    ids=["narrowed", "rigid", "hook"],
+)
+def test_a_filter_is_judged_as_a_native_door_leaves_it(
+    root: Path,
+    start: Callable[..., Container],
+    candidate: Callable[..., Path],
+    arguments: list[str],
+    annotations: dict[str, str],
+    verdict: str,
+) -> None:
+    """At the next start it narrows what it can; what it cannot is refused, but not where hooks alone come."""
+    container = start()
+    entry = {"path": "/usr/bin/python3", "args": ["python3", HOOK_PATH, *arguments, "createRuntime"]}
+    container.configure({**config(), "annotations": annotations, "hooks": {"createRuntime": [entry]}})
+    on_record(container)
+    path = candidate(more="nested_ipc: deny")
+    _, tenant = of(scan(root, "--policy", path, code=1 if verdict == "refused" else 0), container)
+    assert tenant["verdict"] == verdict
+    assert [each["kind"] for each in tenant["violations"]] == (["nested_ipc"] if verdict == "refused" else [])
 
 
 ASKED = config(sysctl={"kernel.shmmax": str(2048 * MIB)})

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from ipcwarden import layout
 from ipcwarden.cli import Settings, explain
+from ipcwarden.core.amendment import HOOK_PATH, Amendment, amended
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import PolicyError, StateError
@@ -97,6 +98,37 @@ def test_a_clamping_profile_would_clamp(host: Host) -> None:
     host.policy(profile(on_violation="clamp"))
     host.config({"kernel.shmmax": "4096000000000"})
     assert host.explained()["decision"] == "clamped"
+
+
+def amended_by_the_wrapper(host: Host, asked: dict[str, str], written: dict[str, str]) -> None:
+    """Write a config.json as the wrapper leaves it: it asked for one thing, and another was decided."""
+    ours: Any = {"path": "/usr/bin/python3", "args": ["python3", HOOK_PATH, "--native", "createRuntime"]}
+    document: Any = {"linux": {"namespaces": [{"type": "ipc"}], "sysctl": asked}}
+    document = amended(document, {"createRuntime": ours}, Amendment(dict(written)))
+    (host.bundle / "config.json").write_text(json.dumps(document))
+
+
+def test_what_the_wrapper_wrote_was_not_asked_for(host: Host) -> None:
+    """A bundle that was run once is explained as its author wrote it, as the next run decides on it."""
+    amended_by_the_wrapper(host, {}, {"kernel.shmmax": "65536", "kernel.msgmni": "7"})
+    assert [(each["requested"], each["why"]) for each in host.explained()["sysctls"]] == [
+        (None, "default"),
+        (None, "set"),
+    ]
+
+
+def test_what_the_wrapper_clamped_is_still_asked_for(host: Host) -> None:
+    """Under a policy that refuses, the next run is refused."""
+    amended_by_the_wrapper(host, {"kernel.shmmax": "4096000000000"}, {"kernel.shmmax": "1073741824"})
+    assert host.explained()["decision"] == "refused"
+
+
+def test_what_was_written_behind_the_wrapper_counts(host: Host) -> None:
+    """Who edits an amended bundle asks for what he wrote."""
+    amended_by_the_wrapper(host, {}, {"kernel.shmmax": "65536"})
+    file = host.bundle / "config.json"
+    file.write_text(file.read_text().replace("65536", "131072"))
+    assert host.explained()["sysctls"][0]["requested"] == "131072"
 
 
 def test_permissive_says_what_would_be_decided(host: Host) -> None:

@@ -11,12 +11,12 @@ from rich.text import Text
 from ipcwarden.cli import table
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
-from ipcwarden.core.plan import Plan, sentence
+from ipcwarden.core.plan import Plan, exceeds, sentence
 from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import NamespaceError, RecordError, why
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import identify, is_hosts
-from ipcwarden.stages.case import host_plan_of, open_case, plan_of
+from ipcwarden.stages.case import as_asked, host_plan_of, open_case, plan_of, read_spec
 from ipcwarden.stages.company import company_in, enforcer, since_widened
 from ipcwarden.stages.life import limits_of
 from ipcwarden.stages.site import Site
@@ -94,7 +94,7 @@ def id_of(bundle: str) -> str:
 def explain(site: Site, bundle: str, container: str, runtime: str | None) -> Explanation:
     """Decide on a bundle as the creation stage does.  Raises `PolicyError`, `StateError`."""
     policy = site.policy()
-    case = open_case(site, policy, container, bundle, runtime)
+    case = open_case(site, policy, container, bundle, runtime, read_spec(bundle, as_asked))
     if case.rule is None or case.profile is None:
         return Explanation(case, policy.mode, _UNDECIDED, ("no rule matches: the container is left alone",))
     plan, notes = _decide(site, case)
@@ -118,8 +118,16 @@ def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
         reason = why(error) if isinstance(error, OSError) else str(error)
         note = f"the namespace that it joins, '{case.spec.ipc_path}', cannot be looked at ({reason}): "
         return plan_of(case), (f"{note}decided as if nobody governed were in it",)
-    note = "it joins a namespace whose limits are somebody's already, and stay as they are"
-    return plan_of(case, limits), (note,) if limits else ()
+    plan = plan_of(case, limits)
+    return plan, (_joining(plan, limits),) if limits else ()
+
+
+def _joining(plan: Plan, limits: dict[str, int]) -> str:
+    """Say what becomes of the limits in force in a namespace that is joined."""
+    raised = [name for name, number in plan.wanted().items() if exceeds(name, number, limits[name])]
+    if plan.decision == "refused" or not raised:
+        return "it joins a namespace whose limits are somebody's already, and stay as they are"
+    return f"it joins a namespace whose limits are somebody's already, and widens some of them: {', '.join(raised)}"
 
 
 def _in_force(site: Site, case: Case) -> dict[str, int] | None:

@@ -11,21 +11,20 @@ from ipcwarden.cli import census, extract, judgement, processes
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.judgement import NOTHING, Judgement
 from ipcwarden.cli.processes import Claim
-from ipcwarden.core.amendment import REQUESTED, restored
+from ipcwarden.core.amendment import NATIVE, REQUESTED, runs_us
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import totals
 from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
-from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, request_of, spec_of
-from ipcwarden.errors import NamespaceError, StateError, WardenError
+from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, request_of
+from ipcwarden.errors import KernelError, NamespaceError, StateError, WardenError
 from ipcwarden.files import read
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import INITIAL_INODE, identify, join, open_of
 from ipcwarden.host.procfs import inventory, read_limits
-from ipcwarden.stages.case import Case, open_case, plan_of, read_spec
+from ipcwarden.stages.case import Case, as_asked, as_running, open_case, plan_of, read_spec
 from ipcwarden.stages.life import is_living, limits_of, texts
-from ipcwarden.stages.native import parse_config
 from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Document]
 
+_CREATION = ("createRuntime", "prestart")
 _PATIENCE = 30  # seconds for one namespace
 
 
@@ -171,7 +171,8 @@ def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
             raise FileNotFoundError
         spec = _as_asked(resident.bundle, tenant.entry)
         case = open_case(site, policy, resident.container, resident.bundle, resident.runtime or None, spec)
-        tenant.case = case = _as_rootless(policy, case) if resident.rootless else case
+        case = _as_rootless(policy, case) if resident.rootless else case
+        tenant.case = case = _as_running(tenant, case)
         tenant.facts, tenant.unknown, tenant.rule, tenant.profile = case.facts, case.unknown, case.rule, case.profile
     except (FileNotFoundError, StateError) as error:
         if isinstance(error, StateError) and not isinstance(error.__cause__, FileNotFoundError):
@@ -194,13 +195,9 @@ def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
 
 def _as_asked(bundle: str, entry: Row) -> Spec:
     """Return what a config.json asked for before a native door wrote into it what was decided."""
-    spec = read_spec(bundle)
+    spec = read_spec(bundle, as_asked)
     if REQUESTED not in spec.annotations:
         return spec
-    document = parse_config(read(f"{bundle}/config.json", MAX_SPEC_BYTES))
-    before = restored(document)
-    if before is not document:
-        return spec_of(before)
     # podman leaves out what it does not know, and with it what was there before.  Anybody writes annotations: this one
     # counts where the ledger has it from the hook.
     try:
@@ -210,6 +207,25 @@ def _as_asked(bundle: str, entry: Row) -> Spec:
     known = {extract.text(each, "name"): extract.text(each, "requested") for each in extract.rows(entry, "sysctls")}
     agrees = all(known.get(name) == str(number) for name, number in request.numbers.items())
     return Spec(**{**vars(spec), "request": request}) if known and agrees else spec
+
+
+def _as_running(tenant: Tenant, case: Case) -> Case:
+    """Return the case with what is mounted in the container, and which filter a native door would leave it."""
+    try:
+        return as_running(case, tenant.resident.pid, _is_native(tenant.resident.bundle))
+    except KernelError as error:
+        tenant.notes.append(f"its mounts are not known: {error}")
+        return case
+
+
+def _is_native(bundle: str) -> bool:
+    """Tell whether a native door has written a config.json."""
+    try:
+        document = parse(read(f"{bundle}/config.json", MAX_SPEC_BYTES))
+    except (OSError, ValueError):
+        return False  # gone since it was read
+    entries = [each for stage in _CREATION for each in extract.rows(document, "hooks", stage)]
+    return any(runs_us(each) and NATIVE in extract.texts(each, "args") for each in entries)
 
 
 def _as_rootless(policy: Policy, case: Case) -> Case:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.amendment import REQUESTED, restored
+from ipcwarden.core.documents import parse_strictly
 from ipcwarden.core.mounts import opens_proc_sys
 from ipcwarden.core.names import cri_memory
 from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
 from ipcwarden.core.seccomp import looseness
-from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec
+from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec, spec_of
 from ipcwarden.errors import StateError, why
 from ipcwarden.files import read
 from ipcwarden.host.cgroups import parent_memory
@@ -19,6 +21,8 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.core.facts import Facts
     from ipcwarden.core.policy import Memory, Policy, Profile, Rule
     from ipcwarden.core.spec import Request, Spec
@@ -41,17 +45,27 @@ class Case:
     ways: Ways
 
 
-def read_spec(bundle: str) -> Spec:
-    """Read a bundle's config.json.  Raises `StateError`."""
+def read_spec(bundle: str, parsed: Callable[[bytes], Spec] = parse_spec) -> Spec:
+    """Read a bundle's config.json; `parsed` by `as_asked`, as its author wrote it.  Raises `StateError`."""
     path = f"{bundle}/config.json"
     try:
-        return parse_spec(read(path, MAX_SPEC_BYTES))
+        return parsed(read(path, MAX_SPEC_BYTES))
     except OSError as error:
         raise StateError(f"cannot read '{path}': {why(error)}") from error
     except ValueError as error:
         raise StateError(f"cannot read '{path}': {error}") from error
     except (RecursionError, MemoryError) as error:
         raise StateError(f"cannot read '{path}': it is too tangled") from error
+
+
+def as_asked(data: bytes) -> Spec:
+    """Return what a config.json asked for before a native door wrote into it what was decided.
+
+    The next start is decided on that.  Raises `StateError`, `ValueError`.
+    """
+    spec = parse_spec(data)
+    document = parse_strictly(data) if REQUESTED in spec.annotations else None
+    return spec_of(restored(document)) if isinstance(document, dict) else spec
 
 
 def open_case(
@@ -78,19 +92,45 @@ def as_created(case: Case, pid: int, native: bool) -> Case:
     """
     if case.rule is None or case.profile is None:
         return case
+    return _with_ways(case, _mounts_proc_sys(case, pid), native, case.rule.mode == "permissive")
+
+
+def as_running(case: Case, pid: int, native: bool) -> Case:
+    """Return a case with what the creation stage will see at the next start of a container that runs.
+
+    `native` tells that a native door was there at the last one: it will be again.  Raises `KernelError`.
+    """
+    if case.rule is None or case.profile is None:
+        return case
+    writable = _mounts_proc_sys(case, pid)
+    if _is_in_root_of_its_own(pid):  # then mountinfo's paths begin there
+        writable = opens_proc_sys(mountinfo_of(pid), "", case.spec.shielded)
+    return _with_ways(case, writable, native, native)
+
+
+def _with_ways(case: Case, writable: bool, native: bool, narrowing: bool) -> Case:
+    """Return a case with the ways round that are open; `narrowing`: a native door narrows what it can, later on."""
+    assert case.profile is not None
     spec, loose = case.spec, ""
-    writable = spec.proc_sys_writable or _mounts_proc_sys(case, pid)
     if case.profile.nested_ipc == "deny":
         loose = looseness(spec.seccomp, posix.uname().machine, spec.annotations)
-        if native and loose == "loose" and case.rule.mode == "permissive":
+        if native and loose == "loose" and narrowing:
             loose = ""  # it would have been narrowed
-    return Case(**{**vars(case), "ways": Ways(spec.msgqueue, writable, loose, native)})
+    return Case(**{**vars(case), "ways": Ways(spec.msgqueue, spec.proc_sys_writable or writable, loose, native)})
 
 
 def _mounts_proc_sys(case: Case, pid: int) -> bool:
     path = case.spec.root_path
     root = real_path(path if path.startswith("/") else f"{case.bundle}/{path}") if path else ""
     return bool(root) and opens_proc_sys(mountinfo_of(pid), root, case.spec.shielded)
+
+
+def _is_in_root_of_its_own(pid: int) -> bool:
+    try:
+        ours, theirs = posix.stat("/"), posix.stat(f"/proc/{pid}/root")
+    except OSError:
+        return False  # gone
+    return (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino)
 
 
 def _memory_limit(spec: Spec, facts: Facts) -> int | None:
