@@ -407,7 +407,15 @@ def test_a_configuration_of_an_engine_that_makes_no_sense(root: Path, engine: st
     """It is said, and no other check is lost."""
     [registered] = registrations.of_engines(str(root))[0]
     Path(registered.place).write_bytes(text.encode("latin-1"))
-    assert told(of_registrations(root)) == [("engine", "warning", engine)]
+    assert told(of_registrations(root)) == [("engine", "problem", engine)]
+
+
+def test_a_broken_configuration_is_not_to_be_registered_with(root: Path) -> None:
+    """Install would fail; nobody knows whether the engine runs ours, and what was attempted was to read."""
+    put(root, "etc/docker/daemon.json", "{")
+    registered, findings = registrations.of_engines(str(root))
+    assert findings[0].message.startswith(f"cannot make sense of '{root}/etc/docker/daemon.json': ")
+    assert registrations.unregistered(registered, findings, ("dockerd", "containerd").__contains__) == []
 
 
 def test_a_runtime_that_is_not_the_default(root: Path) -> None:
@@ -445,7 +453,7 @@ def test_a_later_file_of_crio_has_the_last_word(root: Path) -> None:
 def test_engines_that_nobody_registered_with(there: Sequence[str], engines: Sequence[str], expected: list[str]) -> None:
     """Docker's own containerd is no engine beside it."""
     registered = [registrations.Registered(engine, "", "", "x") for engine in engines]
-    found = registrations.unregistered(registered, there.__contains__)
+    found = registrations.unregistered(registered, [], there.__contains__)
     assert told(found) == [("unregistered", "warning", subject) for subject in expected]
 
 
@@ -607,6 +615,7 @@ def test_the_kill_switch(switch: Switch, severity: str, word: str) -> None:
     [found] = policies.judge_switch(switch, "/", "2026-11-23T22:00:00.000000Z")
     assert (found.severity, found.subject) == (severity, "/etc/ipcwarden/disabled")
     assert word in found.message
+    assert ("start ungoverned" in found.why) == (severity == "problem")
 
 
 def test_no_kill_switch() -> None:
@@ -796,6 +805,15 @@ TEARDOWN = {"event": "teardown"}
         (Run(1, "", "cannot\n\n"), [], True, FAILED, "does not start with what is registered: cannot"),
         (Run(1, "", "cannot\n"), [], False, IMPOSSIBLE, "does not start at all: cannot"),
         (Run(1), [], False, IMPOSSIBLE, "it ended with 1"),
+        (
+            Run(125, "", "docker: Error response: no\nSee 'docker run --help'.\n"),
+            [],
+            False,
+            IMPOSSIBLE,
+            "Error response: no",
+        ),
+        (Run(1, "", "Error: no\ntime=now level=error\n"), [], False, IMPOSSIBLE, "all: Error: no"),
+        (Run(1, "", "See 'x --help'.\n"), [], False, IMPOSSIBLE, "it ended with 1"),
         (Run(1, "", "no"), [{"event": "refused"}], True, FAILED, "it was refused: no"),
         (Run(1), [{"event": "error", "message": "no policy"}], True, FAILED, "no policy"),
         (Run(0, SEEN), [{"event": "skipped", "reason": "no-rule"}], True, IMPOSSIBLE, "no rule"),

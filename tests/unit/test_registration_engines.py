@@ -201,11 +201,15 @@ def test_link_is_refused(root: Path, engine: str) -> None:
 
 
 @every_engine
-def test_unreadable_configuration_is_refused_before_anything_is_written(root: Path, engine: str) -> None:
-    """In one line, with the file and the reason."""
-    (root / CONFIGS[engine][0]).write_bytes(b"\xff")
-    with pytest.raises(RegistrationError, match=f"^cannot edit '{root}/{CONFIGS[engine][0]}': "):
+@pytest.mark.parametrize(("content", "verb"), [(b"\xff", "read"), (b"[engine", "edit")], ids=["no text", "syntax"])
+def test_unreadable_configuration_is_refused_before_anything_is_written(
+    root: Path, engine: str, content: bytes, verb: str
+) -> None:
+    """In one line, with the file, the reason and what to do."""
+    (root / CONFIGS[engine][0]).write_bytes(content)
+    with pytest.raises(RegistrationError, match=f"^cannot {verb} '{root}/{CONFIGS[engine][0]}': ") as error:
         call(root, "install", engine)
+    assert error.value.hint == "nothing was changed: repair it first"
     assert not (root / PROGRAMS).exists()
 
 

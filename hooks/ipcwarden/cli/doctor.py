@@ -119,7 +119,7 @@ class _Examination:
         self._registered = registered = [*registrations.of_podman(configured), *others]
         self._hooked = ["podman"] if configured.is_registered and not configured.is_native else []
         self._found += findings
-        self._found += registrations.unregistered(registered, _is_there)
+        self._found += registrations.unregistered(registered, findings, _is_there)
         self._found += programs.judge(registered, self._root)
 
     def _runtimes(self) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CONFIG = "config.json"
 _BACKUP = ".ipcwarden-backup"
+_REPAIR = "nothing was changed: repair it first"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ConfigFile:
         try:
             return function(*arguments, **options)
         except ValueError as error:
-            raise RegistrationError(f"cannot edit '{self.path}': {error}", "nothing was changed") from error
+            raise RegistrationError(f"cannot edit '{self.path}': {error}", _REPAIR) from error
 
     def changes(self, before: str | None, after: str | None) -> list[Change]:
         """Return what makes the file say what comes `after`; `before` is what it said before any registration.
@@ -74,7 +75,7 @@ def config_file(root: str, default: tuple[str, str], named: str | None) -> Confi
     try:
         text = None if content is None else content.decode("utf-8")
     except ValueError as error:
-        raise RegistrationError(f"cannot edit '{directory.path}/{name}': {error}", "nothing was changed") from error
+        raise RegistrationError(f"cannot read '{directory.path}/{name}': {error}", _REPAIR) from error
     return ConfigFile(directory, name, text)
 
 

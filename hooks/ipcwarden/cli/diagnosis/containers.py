@@ -52,10 +52,9 @@ def ungoverned(
 
 def _ungoverned(tenant: Tenant) -> Finding:
     resident, facts = tenant.resident, tenant.facts
-    engine = facts.engine or "an engine that is not known"
     name = resident.container or f"pid {resident.pid}"
     called = f" '{facts.name}'" if facts.name and facts.name != name else ""
-    message = f"runs ungoverned, as {engine}'s container{called}, pid {resident.pid}"
+    message = f"runs ungoverned, as a container{called} of {facts.engine or 'an unknown engine'}, pid {resident.pid}"
     if resident.rootless:
         hint = "what an ordinary user's engine is told, that user can take away: docs/rootless.md"
         return Finding("ungoverned", WARNING, name, f"{message}, an ordinary user's", hint)

@@ -47,18 +47,22 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing: `subject` is what it is about, a path, a container, an engine; `hint` what to do."""
+    """One thing: `subject` is what it is about, a path, a container, an engine; `hint` what to do.
+
+    `because` is why it matters, where that is not what the check says.
+    """
 
     check: str
     severity: str
     subject: str
     message: str
     hint: str = ""
+    because: str = ""
 
     @property
     def why(self) -> str:
         """Why it matters."""
-        return CHECKS[self.check]
+        return self.because or CHECKS[self.check]
 
     def document(self) -> dict[str, Document]:
         """Return what --json prints of it."""

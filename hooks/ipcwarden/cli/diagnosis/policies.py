@@ -99,10 +99,14 @@ def judge_switch(switch: Switch | None, root: str, now: str) -> list[Finding]:
         return []
     if switch.fault:
         message = f"the kill switch is there, and not obeyed: {switch.fault}"
-        return [Finding("switch", WARNING, path, message, "ipcwarden disable sets it as it should be; or remove it")]
+        hint = "ipcwarden disable sets it as it should be; or remove it"
+        return [
+            Finding("switch", WARNING, path, message, hint, "containers are governed, and somebody meant otherwise")
+        ]
     if not is_switched_off(switch, now):
         message = f"the kill switch was on until {switch.until}"
-        return [Finding("switch", NOTE, path, message, "ipcwarden enable removes it")]
+        because = "containers are governed again: the file has no effect any more"
+        return [Finding("switch", NOTE, path, message, "ipcwarden enable removes it", because)]
     until = f"until {switch.until}" if switch.until else "with no end"
     if switch.unclear:
         until = f"with no end, because {switch.unclear[:_MAX_SAID]} is no moment in UTC (2026-11-23T14:00:00Z is one)"

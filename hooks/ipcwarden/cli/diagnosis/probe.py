@@ -52,9 +52,11 @@ class Run:
 
     @property
     def reason(self) -> str:
-        """The last line of what it said."""
-        lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return printable(lines[-1].strip()) if lines else f"it ended with {self.code}"
+        """The line of what it said that tells most: the first with an error, else the last that is no advice."""
+        lines = [line.strip() for line in self.stderr.splitlines()]
+        lines = [line for line in lines if line and not line.startswith("See '")]
+        said = next((line for line in lines if "Error" in line), lines[-1] if lines else "")
+        return printable(said) if said else f"it ended with {self.code}"
 
 
 def judge(engine: str, run: Run, records: Sequence[Record], runs_without_us: Callable[[], bool]) -> Probe:

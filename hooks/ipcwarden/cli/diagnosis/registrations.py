@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from ipcwarden.cli import extract
 from ipcwarden.cli.diagnosis import hookfiles
-from ipcwarden.cli.diagnosis.finding import NOTE, WARNING, Finding
+from ipcwarden.cli.diagnosis.finding import NOTE, PROBLEM, WARNING, Finding
 from ipcwarden.errors import why
 from ipcwarden.layout import PROGRAMS
 from ipcwarden.registration import containerd, crio, daemon
 from ipcwarden.registration.engines import Containerd, Docker
 from ipcwarden.registration.entry import HOOK_FILE, RegistrationError
-from ipcwarden.registration.targets import config_file
+from ipcwarden.registration.targets import config_file, judged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def of_engines(root: str) -> tuple[list[Registered], list[Finding]]:
             registered, more = look(root)
         except (OSError, ValueError, RecursionError, RegistrationError) as error:
             message = why(error) if isinstance(error, OSError) else str(error.args[0] if error.args else error)
-            findings.append(Finding("engine", WARNING, engine, message, "repair it: the engine may not start with it"))
+            findings.append(Finding("engine", PROBLEM, engine, message, "repair it: the engine may not start with it"))
             continue
         found += registered
         findings += more
@@ -84,7 +84,7 @@ def of_engines(root: str) -> tuple[list[Registered], list[Finding]]:
 
 def _of_docker(root: str) -> tuple[list[Registered], list[Finding]]:
     file = Docker.of(root, None).file
-    said = None if file.text is None else file.judged(daemon.registered, file.text)
+    said = None if file.text is None else judged(file.path, daemon.registered, file.text)
     if said is None:
         return [], []
     registered = Registered("docker", file.path, said.path, root=root, is_default=said.is_default)
@@ -93,8 +93,8 @@ def _of_docker(root: str) -> tuple[list[Registered], list[Finding]]:
 
 def _of_containerd(root: str) -> tuple[list[Registered], list[Finding]]:
     file = Containerd.of(root, None).file
-    handlers = [] if file.text is None else file.judged(containerd.registered, file.text)
-    default = file.judged(containerd.default_name, file.text) if file.text and handlers else ""
+    handlers = [] if file.text is None else judged(file.path, containerd.registered, file.text)
+    default = judged(file.path, containerd.default_name, file.text) if file.text and handlers else ""
     found = [Registered("containerd", file.path, h.path, root=root, is_default=h.name == default) for h in handlers]
     findings = (
         []
@@ -106,11 +106,11 @@ def _of_containerd(root: str) -> tuple[list[Registered], list[Finding]]:
 
 def _of_crio(root: str) -> tuple[list[Registered], list[Finding]]:
     file = config_file(root, (crio.DIRECTORY, crio.NAME), None)
-    handlers = {} if file.text is None else file.judged(crio.registered, file.text)
+    handlers = {} if file.text is None else judged(file.path, crio.registered, file.text)
     findings = []
     for path in _later(f"{file.directory.path}/{crio.NAME}") if handlers else []:
         text = hookfiles.content_of(path).decode("utf-8")
-        if any(file.judged(crio.overrides, text, _handler(name)) for name in handlers):
+        if any(judged(path, crio.overrides, text, _handler(name)) for name in handlers):
             message = f"it is read after '{crio.NAME}', and has the last word"
             findings.append(Finding("not-default", WARNING, path, message, f"give it a name before {crio.NAME}"))
     return [Registered("crio", file.path, path, root=root) for path in handlers.values()], findings
@@ -131,9 +131,14 @@ def _not_default(engine: str, path: str, name: str) -> Finding:
     return Finding("not-default", NOTE, path, f"'{name}' is not {engine}'s default runtime", hint)
 
 
-def unregistered(registered: Iterable[Registered], is_there: Callable[[str], bool]) -> list[Finding]:
-    """Find engines that are there and run nothing of ours; bundles are registered one by one."""
-    engines = {each.engine for each in registered}
+def unregistered(
+    registered: Iterable[Registered], unknown: Iterable[Finding], is_there: Callable[[str], bool]
+) -> list[Finding]:
+    """Find engines that are there and run nothing of ours; bundles are registered one by one.
+
+    `unknown` are the findings on configurations: of an engine whose own makes no sense nobody knows what it runs.
+    """
+    engines = {each.engine for each in registered} | {each.subject for each in unknown if each.check == "engine"}
     there = [engine for engine, program in _PROGRAMS.items() if is_there(program)]
     if "docker" in there and "containerd" in there:
         there.remove("containerd")  # Docker brings it along, and has its own way to name runtimes
