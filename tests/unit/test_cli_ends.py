@@ -63,6 +63,14 @@ def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
     assert "nobody" in shell(tmp_path, "ipcwarden check 2>/dev/null | head -n 1").stdout
 
 
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_a_verb_without_an_engine_is_helped(tmp_path: Path, verb: str) -> None:
+    """As the program without a verb is: with the help, and as wrong usage."""
+    result = shell(tmp_path, f"ipcwarden {verb}")
+    assert (result.code, result.stderr) == (64, "")
+    assert "  podman " in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -213,13 +213,20 @@ def test_unreadable_configuration_is_refused_before_anything_is_written(
     assert not (root / PROGRAMS).exists()
 
 
-@pytest.mark.parametrize("path", ["runc", "/nowhere/runc", "/dev/null", "/etc/passwd"])
-def test_runtime_that_is_none_is_refused(root: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("runc", "write its whole path"),
+        ("/nowhere/runc", "--runtime names another one"),
+        ("/dev/null", "--runtime names another one"),
+        ("/etc/passwd", "--runtime names another one"),
+    ],
+)
+def test_runtime_that_is_none_is_refused(root: Path, path: str, hint: str) -> None:
     """By its name, with what to do."""
-    with pytest.raises(
-        RegistrationError, match=f"^cannot stand before the runtime '{path}': .*--runtime names another"
-    ):
+    with pytest.raises(RegistrationError, match=f"^cannot stand before the runtime '{path}': ") as error:
         call(root, "install", "docker", "--runtime", path)
+    assert error.value.hint == hint
 
 
 def test_default_of_docker_is_left_alone_on_request(root: Path) -> None:

@@ -7,7 +7,7 @@ import os
 
 import click
 
-from ipcwarden.errors import printable
+from ipcwarden.errors import UsageError, printable
 from ipcwarden.registration.changes import make_all
 
 TYPE_CHECKING = False
@@ -34,6 +34,13 @@ config_option = click.option(
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change, as a patch, and change nothing.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print which files changed, for programs.")
+
+
+def help_if_alone(context: click.Context) -> None:
+    """Print a group's help where none of its verbs was named, which is wrong usage, and end."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(UsageError.exit_code)
 
 
 def carry_out(

@@ -9,6 +9,7 @@ from ipcwarden.cli.changes import (
     carry_out,
     config_option,
     dry_run_option,
+    help_if_alone,
     hooks_dir_option,
     json_option,
 )
@@ -75,8 +76,9 @@ def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group("install")
-def command() -> None:
+@click.group("install", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Register with a runtime or an engine, once a policy is in force.
 
     Our files are put into /usr/libexec/ipcwarden first, if a package has not: the hook for podman and bundles, and for
@@ -84,6 +86,7 @@ def command() -> None:
     that others than root can write.  Doing it twice changes nothing; doing it with other options replaces the
     registration, and the wrapper, which all engines that run that runtime share.
     """
+    help_if_alone(context)
 
 
 @command.command("bundle", short_help="Register with one bundle, for runc and crun.")
@@ -114,8 +117,11 @@ def podman_command(
 ) -> None:
     """Put the hooks into a hooks.d directory, one file a stage.
 
-    podman reads it whenever a container starts, and CRI-O reads the default one.  A directory other than the default
-    one has to be named to podman: in hooks_dir of containers.conf, or with its own --hooks-dir.
+    And one into /usr/share/ipcwarden/precreate.d, for podman's own stage before the runtime, with a drop-in that names
+    that directory to podman: /etc/containers/containers.conf.d/50-ipcwarden.conf.  --no-precreate does without both.
+
+    podman reads such a directory whenever a container starts, and CRI-O reads the default one.  The drop-in names
+    another one to podman, too; without the drop-in that is for hooks_dir of containers.conf, or podman's own --hooks-dir.
     """
     programs, registration = _prepare(settings.root, options, precreate=precreate)
     changes = podman_changes(settings.root, hooks_dir, registration, precreate)

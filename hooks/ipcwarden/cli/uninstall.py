@@ -9,6 +9,7 @@ from ipcwarden.cli.changes import (
     carry_out,
     config_option,
     dry_run_option,
+    help_if_alone,
     hooks_dir_option,
     json_option,
 )
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 _OTHERWISE = "not registered: nothing to do"
 
 
-@click.group("uninstall")
-def command() -> None:
+@click.group("uninstall", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Undo what install has done.
 
     The registration goes; our files in /usr/libexec/ipcwarden stay, because every container that runs now still needs
@@ -31,6 +33,7 @@ def command() -> None:
     was started with them (ipcwarden gc --release --dry-run lists them), that directory can be removed, or the package
     that it came with.
     """
+    help_if_alone(context)
 
 
 @command.command("bundle", short_help="Take the hooks out of one bundle.")

@@ -38,7 +38,7 @@ def check(path: str) -> Runtime:
     """Return a runtime that root may be made to run.  Raises `RegistrationError`."""
     attempt = f"cannot stand before the runtime '{path}'"
     if not path.startswith("/"):
-        raise RegistrationError(f"{attempt}: it is not an absolute path", _HINT)
+        raise RegistrationError(f"{attempt}: it is not an absolute path", "write its whole path")
     try:
         real = resolve(path)
     except OSError as error:
