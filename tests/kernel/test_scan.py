@@ -306,6 +306,25 @@ def jailed(root: Path, scratch: Path) -> Iterator[Callable[[bool], Container]]:
         each.kill()
 
 
+def test_who_can_write_its_own_limits_is_said(
+    root: Path, jailed: Callable[[bool], Container], candidate: Callable[..., Path]
+) -> None:
+    """Where policy lets it start, limits do not hold it."""
+    container = jailed(True)
+    _, tenant = of(scan(root, "--policy", candidate()), container)
+    assert (tenant["verdict"], tenant["notes"]) == ("fits", ["can write /proc/sys: limits do not hold it"])
+    assert "jailed bare no nothing fits; can write /proc/sys" in " ".join(
+        call(root, "scan", "--policy", candidate()).stdout.split()
+    )
+
+
+def test_the_kill_switch_is_said(root: Path, container: Container, candidate: Callable[..., Path]) -> None:
+    """What would be decided is not, while it is on."""
+    call(root, "disable", "--reason", "INC-1").check()
+    result = call(root, "scan", "--json", "--policy", candidate())
+    assert result.stderr == ("note: ipcwarden is disabled until ipcwarden enable, containers start ungoverned: INC-1\n")
+
+
 PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
 
 

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from ipcwarden import layout
 from ipcwarden.cli import Settings, explain
 from ipcwarden.core.amendment import HOOK_PATH, Amendment, amended
+from ipcwarden.core.plan import Limit, Plan
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import PolicyError, StateError
@@ -222,6 +223,37 @@ def test_a_path_that_is_not_there_yet_is_said(host: Host) -> None:
     explained = host.explained()
     assert explained["decision"] == "accepted"
     assert "decided as if nobody governed were in it" in explained["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "decision", "told"),
+    [
+        (4, "accepted", "and stay as they are"),
+        (5, "accepted", "and widens some of them: kernel.msgmni"),
+        (5, "refused", "and stay as they are"),
+    ],
+)
+def test_a_note_says_what_becomes_of_the_limits_of_others(wanted: int, decision: str, told: str) -> None:
+    """A joiner leaves them, or widens what is named."""
+    limits = (Limit("kernel.shmmni", None, 9, "in_force"), Limit("kernel.msgmni", None, wanted, "request"))
+    note = explain.joining(Plan(decision, limits, ()), {"kernel.shmmni": 9, "kernel.msgmni": 4})
+    assert note.endswith(told)
+
+
+def test_the_kill_switch_is_said(host: Host) -> None:
+    """Beside what would be decided if it were not on; the JSON stays JSON."""
+    switch = host.root / layout.SOURCES / layout.SWITCH
+    switch.parent.mkdir(parents=True)
+    for directory in switch.parents[:3]:
+        directory.chmod(0o755)
+    switch.write_text('{"until": "2999-01-02T03:04:05Z", "reason": "INC-1\\u001b"}')
+    switch.chmod(0o644)
+    result = host.run("--json")
+    assert json.loads(result.stdout)["decision"] == "accepted"
+    assert result.stderr.startswith("note: ipcwarden is disabled until 2999-01-02 03:04:05 UTC, containers start")
+    assert result.stderr.endswith("ungoverned: INC-1\\x1b\n")
+    switch.unlink()
+    assert host.run("--json").stderr == ""
 
 
 def test_nothing_is_changed(host: Host) -> None:

@@ -188,6 +188,18 @@ def test_compile_tells_programs_of_errors(root: Path) -> None:
     assert [finding["path"] for finding in found["findings"]] == ["rules[0].profile"]
 
 
+@pytest.mark.parametrize("verb", ["check", "compile"])
+def test_the_kill_switch_is_said(root: Path, verb: str) -> None:
+    """A policy that is checked or put in force decides nothing while it is on."""
+    switch = root / "etc/ipcwarden/disabled"
+    switch.touch(0o644)
+    note = "note: ipcwarden is disabled until ipcwarden enable, containers start ungoverned"
+    assert run(root, verb)[2][-1] == note
+    assert run(root, verb, "--json")[2] == [note]
+    switch.unlink()
+    assert note not in run(root, verb)[2]
+
+
 def test_compile_rolls_back(root: Path) -> None:
     """To what was in force before."""
     digests = []

@@ -8,6 +8,7 @@ import click
 
 from ipcwarden import compiler, layout
 from ipcwarden.cli import findings
+from ipcwarden.cli.switch import tell_if_off
 from ipcwarden.compiler import activation
 from ipcwarden.errors import PolicyError, printable
 from ipcwarden.host.account import places_at
@@ -42,6 +43,7 @@ def command(settings: Settings, strict: bool, as_json: bool, files: tuple[str, .
         for note in notes:
             click.echo(f"note: {printable(note)}", err=True)
         click.echo(findings.summary(outcomes), err=True)
+    tell_if_off(settings.root)
     errors, warnings = (findings.count(outcomes, severity) for severity in ("error", "warning"))
     return 1 if errors or (strict and warnings) else 0
 

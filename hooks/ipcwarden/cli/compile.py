@@ -9,6 +9,7 @@ import click
 from ipcwarden import compiler, layout
 from ipcwarden.cli import findings
 from ipcwarden.cli.findings import counted
+from ipcwarden.cli.switch import tell_if_off
 from ipcwarden.compiler import activation
 from ipcwarden.compiler.changes import changes
 from ipcwarden.core.documents import serialize
@@ -55,6 +56,7 @@ def command(settings: Settings, rollback: bool, as_json: bool) -> int:
     for place in places_at(settings.root).policies[:-1]:
         if os.path.lexists(f"{place}/{layout.COMPILED}"):
             click.echo(f"note: the host has a policy in force, '{place}/{layout.COMPILED}': that one binds", err=True)
+    tell_if_off(settings.root)
     return 0
 
 

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from ipcwarden.cli import table
+from ipcwarden.cli.switch import tell_if_off
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.plan import Plan, exceeds, sentence
@@ -83,6 +84,7 @@ def command(settings: Settings, bundle: str, container: str | None, runtime: str
         click.echo(serialize(document_of(explained)))
     else:
         _show(explained)
+    tell_if_off(settings.root)
 
 
 def id_of(bundle: str) -> str:
@@ -119,10 +121,10 @@ def _decide(site: Site, case: Case) -> tuple[Plan, tuple[str, ...]]:
         note = f"the namespace that it joins, '{case.spec.ipc_path}', cannot be looked at ({reason}): "
         return plan_of(case), (f"{note}decided as if nobody governed were in it",)
     plan = plan_of(case, limits)
-    return plan, (_joining(plan, limits),) if limits else ()
+    return plan, (joining(plan, limits),) if limits else ()
 
 
-def _joining(plan: Plan, limits: dict[str, int]) -> str:
+def joining(plan: Plan, limits: dict[str, int]) -> str:
     """Say what becomes of the limits in force in a namespace that is joined."""
     raised = [name for name, number in plan.wanted().items() if exceeds(name, number, limits[name])]
     if plan.decision == "refused" or not raised:

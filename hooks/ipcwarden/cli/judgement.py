@@ -21,6 +21,7 @@ VERDICTS = {
     "no-rule": "no rule matches",
     "none": "no policy",
 }
+UNBOUND = "can write /proc/sys"
 HURTING = ("refused", "clamped", "in-use", "unusable")
 NOTHING = Plan("none", (), ())
 
@@ -47,6 +48,11 @@ class Judgement:
     def hurts(self) -> bool:
         """Tell whether it would notice: a permissive rule writes and refuses nothing."""
         return self.mode == "enforcing" and (self.verdict in HURTING or bool(self.excess))
+
+
+def starts(judged: Judgement) -> bool:
+    """Tell whether it is governed and would start, with limits of a policy's or the host's."""
+    return judged.verdict in ("fits", "clamped", "in-use", "host-ipc")
 
 
 def judge(plan: Plan, mode: str, used: dict[str, int]) -> Judgement:

@@ -12,6 +12,7 @@ from ipcwarden.cli.explain import facts_document
 from ipcwarden.cli.findings import counted
 from ipcwarden.cli.judgement import VERDICTS
 from ipcwarden.cli.survey import drift_in, limits_in, survey
+from ipcwarden.cli.switch import tell_if_off
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.objects import KINDS
 from ipcwarden.core.plan import sentence
@@ -44,10 +45,11 @@ _COLUMNS = ("NAMESPACE", "CONTAINER", "ENGINE", "GOVERNED", "IN USE", "POLICY")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.pass_obj
 def command(settings: Settings, path: str | None, as_json: bool) -> int:
-    """List every IPC namespace in use, its containers, limits and usage, and what a policy would mean for them.
+    """List every IPC namespace in use, its containers, what they use of it, and what a policy would mean for them.
 
-    Nothing is changed.  Ends with 1 where an enforcing rule would hurt a container that runs now: refuse or clamp what
-    it asks for, or allow less than it uses; and where a container's namespace could not be looked into.
+    Nothing is changed.  The limits in force are in what --json prints.  Ends with 1 where an enforcing rule would hurt
+    a container that runs now: refuse or clamp what it asks for, or allow less than it uses; and where a container's
+    namespace could not be looked into.
     """
     if os.geteuid() != 0:
         raise KernelError("cannot look into others' namespaces", "only root can do this")
@@ -60,6 +62,7 @@ def command(settings: Settings, path: str | None, as_json: bool) -> int:
         click.echo(serialize(document_of(found, policy, path, hurts)))
     else:
         _show(found, policy, path)
+    tell_if_off(settings.root)
     return 1 if hurts or any(finding.error and finding.tenants for finding in found) else 0
 
 
@@ -116,7 +119,7 @@ def _tenant_document(finding: Finding, tenant: Tenant) -> Row:
         "drift": [
             {"name": name, "wanted": str(before), "found": str(now)} for name, before, now in drift_in(finding, tenant)
         ],
-        "notes": list(tenant.notes),
+        "notes": [*tenant.notes, *([f"{judgement.UNBOUND}: limits do not hold it"] if _is_unbound(tenant) else [])],
     }
 
 
@@ -187,7 +190,14 @@ def _usage(seen: Row) -> str:
 def _verdict(tenant: Tenant) -> str:
     judged = tenant.judged
     permissive = judged.mode == "permissive" and judged.verdict in judgement.HURTING
-    return f"{VERDICTS[judged.verdict]}{' (permissive)' if permissive else ''}"
+    told = f"{VERDICTS[judged.verdict]}{' (permissive)' if permissive else ''}"
+    return f"{told}; {judgement.UNBOUND}" if _is_unbound(tenant) else told
+
+
+def _is_unbound(tenant: Tenant) -> bool:
+    """Tell whether the limits that it would have would not hold it."""
+    writable = tenant.case is not None and tenant.case.ways.proc_sys_writable
+    return writable and judgement.starts(tenant.judged)
 
 
 def _lines(finding: Finding) -> list[str]:
