@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from ipcwarden.cli import cli
 from ipcwarden.core.policy import Policy, Profile, Rule, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from ipcwarden.registration.engines import absence
 from ipcwarden.registration.entry import RegistrationError
 from ipcwarden.registration.runtimes import find
 
@@ -227,6 +228,20 @@ def test_runtime_that_is_none_is_refused(root: Path, path: str, hint: str) -> No
     with pytest.raises(RegistrationError, match=f"^cannot stand before the runtime '{path}': ") as error:
         call(root, "install", "docker", "--runtime", path)
     assert error.value.hint == hint
+
+
+def test_engine_that_is_not_there_is_noted(tmp_path: Path) -> None:
+    """Its configuration is written all the same: it may come later."""
+    [said] = absence("dockerd", "/", str(tmp_path))
+    assert said.startswith("no dockerd is found here")
+    (tmp_path / "dockerd").write_text("#!/bin/sh\n")
+    (tmp_path / "dockerd").chmod(0o755)
+    assert absence("dockerd", "/", str(tmp_path)) == []
+
+
+def test_engine_of_an_image_is_not_looked_for(tmp_path: Path) -> None:
+    """What is on this host says nothing about where that image will run."""
+    assert absence("dockerd", "/srv/image", str(tmp_path)) == []
 
 
 def test_default_of_docker_is_left_alone_on_request(root: Path) -> None:

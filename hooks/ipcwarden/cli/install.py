@@ -14,7 +14,7 @@ from ipcwarden.cli.changes import (
     json_option,
 )
 from ipcwarden.registration import interpreter, runtimes
-from ipcwarden.registration.engines import Containerd, Crio, Docker
+from ipcwarden.registration.engines import Containerd, Crio, Docker, absence
 from ipcwarden.registration.entry import CREATION_STAGES, Registration
 from ipcwarden.registration.programs import Programs
 from ipcwarden.registration.targets import bundle_changes, podman_changes, podman_notes
@@ -121,7 +121,7 @@ def podman_command(
     that directory to podman: /etc/containers/containers.conf.d/50-ipcwarden.conf.  --no-precreate does without both.
 
     podman reads such a directory whenever a container starts, and CRI-O reads the default one.  The drop-in names
-    another one to podman, too; without the drop-in that is for hooks_dir of containers.conf, or podman's own --hooks-dir.
+    another one to podman, too; without it that is for hooks_dir of containers.conf, or podman's own --hooks-dir.
     """
     programs, registration = _prepare(settings.root, options, precreate=precreate)
     changes = podman_changes(settings.root, hooks_dir, registration, precreate)
@@ -159,7 +159,7 @@ def docker_command(
     chosen = docker.runtime(runtime, default)
     programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
     changes = docker.registering(programs.wrapper(chosen), chosen, default)
-    _install(programs, changes, dry_run, as_json, docker.notes(default))
+    _install(programs, changes, dry_run, as_json, [*absence("dockerd", settings.root), *docker.notes(default)])
 
 
 @command.command("containerd", short_help="Register with containerd's CRI plugin, for Kubernetes' pods.")
@@ -193,7 +193,7 @@ def containerd_command(
     chosen = engine.runtime(runtime)
     programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
     changes = engine.registering(programs.wrapper(chosen), handler, config_version)
-    _install(programs, changes, dry_run, as_json, engine.notes(handler))
+    _install(programs, changes, dry_run, as_json, [*absence("containerd", settings.root), *engine.notes(handler)])
 
 
 @command.command("crio", short_help="Register with CRI-O, for Kubernetes' pods.")
@@ -218,7 +218,7 @@ def crio_command(
     chosen = engine.runtime(runtime)
     programs, _ = _prepare(settings.root, options, runtimes.beside(chosen))
     changes = engine.registering(programs.wrapper(chosen), chosen, handler)
-    _install(programs, changes, dry_run, as_json, engine.notes(handler))
+    _install(programs, changes, dry_run, as_json, [*absence("crio", settings.root), *engine.notes(handler)])
 
 
 def _prepare(

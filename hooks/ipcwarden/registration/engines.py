@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from ipcwarden.registration.runtimes import Runtime
     from ipcwarden.registration.targets import ConfigFile
 
+_PATH = f"{ENVIRONMENT['PATH']}:/usr/local/sbin:/usr/local/bin"
 _DOCKER_RELOADS = "tell dockerd to read it: systemctl reload docker, or SIGHUP"
 _CRIO_RESTARTS = "tell CRI-O to read it: systemctl restart crio, which leaves containers running"
 _CONTAINERD_RESTARTS = "tell containerd to read it: systemctl restart containerd, which leaves containers running"
+
+
+def absence(program: str, root: str, path: str | None = None) -> list[str]:
+    """Return a note if an engine's program is not on this host, in `path`; below another root nobody can tell."""
+    if path is None:
+        path = f"{os.environ.get('PATH', '')}:{_PATH}"
+    if root != "/" or shutil.which(program, path=path) is not None:
+        return []
+    return [f"no {program} is found here: what was written counts once there is one"]
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,7 @@ class Crio:
 
 def _version_of_the_program(path: str) -> int:
     """Return the version of configuration that the containerd that is installed writes.  Raises `RegistrationError`."""
-    program = shutil.which("containerd", path=f"{os.environ.get('PATH', '')}:{ENVIRONMENT['PATH']}:/usr/local/bin")
+    program = shutil.which("containerd", path=f"{os.environ.get('PATH', '')}:{_PATH}")
     said = ""
     if program is not None:
         done = subprocess.run(
