@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support.schema import validate
-from support.shell import run
+from support.shell import BUILT, run
 
 if TYPE_CHECKING:
     from support.shell import Result
@@ -38,19 +39,29 @@ class Warden:
 
     def install_bundle(self, bundle: Path) -> None:
         """Put the hooks into a bundle's config.json."""
-        self("install", "bundle", bundle).check()
+        self._install("bundle", bundle)
 
     def install_podman(self, hooks_dir: Path) -> None:
         """Put the hooks into a directory of podman's."""
-        self("install", "podman", "--hooks-dir", hooks_dir).check()
+        self._install("podman", "--hooks-dir", hooks_dir)
 
     def install_docker(self, config: Path) -> None:
         """Make the wrapper the default runtime in a daemon.json."""
-        self("install", "docker", "--config", config).check()
+        self._install("docker", "--config", config)
 
     def install_containerd(self, config: Path, *options: str) -> None:
         """Make the wrapper the runtime of pods in a config.toml."""
-        self("install", "containerd", "--config", config, *options).check()
+        self._install("containerd", "--config", config, *options)
+
+    def _install(self, *arguments: str | Path) -> None:
+        """Install; what has been built and compiled in this session is there, as if a package had put it there."""
+        programs = self.root / "usr" / "libexec" / "ipcwarden"
+        known = BUILT / "programs"
+        if known.exists() and not programs.exists():
+            shutil.copytree(known, programs)
+        self("install", *arguments).check()
+        if not known.exists() and (programs / "_ipcwarden_wrapper.py").exists():
+            shutil.copytree(programs, known, ignore=shutil.ignore_patterns("ipcwarden-*", ".*"))
 
     def wrapper(self, runtime: str) -> Path:
         """Name the wrapper of a runtime, as `install` puts it."""
