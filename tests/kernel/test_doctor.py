@@ -279,7 +279,9 @@ def test_a_later_file_of_crio_that_is_none(host: Path, what: str) -> None:
     call(host, "install", "crio").check()
     file = host / "etc/crio/crio.conf.d/99"
     os.mkfifo(file) if what == "a FIFO" else file.write_bytes(os.urandom(4096))
-    assert short(doctor(host, 0)) == [("engine", "warning", "crio")]
+    [found] = doctor(host, 1)
+    assert short([found]) == [("engine", "problem", "crio")]
+    assert found["message"].startswith(f"cannot make sense of '{file}': ")
 
 
 def test_it_takes_root(host: Path) -> None:

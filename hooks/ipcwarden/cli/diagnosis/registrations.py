@@ -109,11 +109,15 @@ def _of_crio(root: str) -> tuple[list[Registered], list[Finding]]:
     handlers = {} if file.text is None else judged(file.path, crio.registered, file.text)
     findings = []
     for path in _later(f"{file.directory.path}/{crio.NAME}") if handlers else []:
-        text = hookfiles.content_of(path).decode("utf-8")
+        text = judged(path, _text, path)
         if any(judged(path, crio.overrides, text, _handler(name)) for name in handlers):
             message = f"it is read after '{crio.NAME}', and has the last word"
             findings.append(Finding("not-default", WARNING, path, message, f"give it a name before {crio.NAME}"))
     return [Registered("crio", file.path, path, root=root) for path in handlers.values()], findings
+
+
+def _text(path: str) -> str:
+    return hookfiles.content_of(path).decode("utf-8")
 
 
 def _later(path: str) -> list[str]:
