@@ -1,7 +1,7 @@
 """The native doors: decide before the runtime reads config.json, and let it apply the values itself.
 
-Nothing that policy decides is refused here.  What it refuses is handed on as it was asked for, with our hooks: the creation stage
-refuses it, with its line and the only record.
+Nothing that policy decides is refused here.  What it refuses is handed on as it was asked for, with our hooks: the
+creation stage refuses it, with its line and the only record.
 """
 
 from __future__ import annotations
