@@ -7,7 +7,7 @@ BIN := .venv/bin
 MACHINE := tests/support/machine
 PAYLOADS := $(patsubst tests/payload/%.c,build/payload/%,$(wildcard tests/payload/*.c))
 HOOK := build/hook/.built
-ENGINES := tests/e2e/test_governed.py tests/e2e/test_harness.py  # the same on every engine
+ENGINES := tests/e2e/test_governed.py tests/e2e/test_harness.py tests/e2e/test_rootless.py tests/e2e/test_native.py
 
 .PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench clean
 
