@@ -251,3 +251,14 @@ def test_the_next_hook_puts_back_what_no_poststop_comes_for(engine: Engine, ward
     assert engine.run("/no/such/program", ipc=owner.ipc, sysctl=TOO_MUCH).code != 0
     assert shmmax(engine.run("limits", ipc=owner.ipc).check().stdout) == "67108864"
     owner.remove()
+
+
+@native
+def test_what_the_door_writes_is_not_refused(engine: Engine, warden: Warden) -> None:
+    """A profile that refuses what it does not list takes the fields of kernel.sem that the door has to write, too."""
+    warden.compile(
+        "version: 1\nprofiles: {strict: {unlisted: refuse, sysctls: {kernel.sem: {semmni: 128}}}}\n"
+        "rules: [{name: all, profile: strict}]\n"
+    )
+    engine.govern(warden)
+    assert namespace.values(engine.run("limits").check().stdout)["kernel.sem"].split()[3] == "128"

@@ -570,3 +570,12 @@ def test_wants_every_name_of_a_full_profile() -> None:
     plan = decided(rules, asking())
     assert plan.wanted() == KERNEL_DEFAULTS
     assert tuple(limit.name for limit in plan.limits) == NAMES
+
+
+def test_a_field_of_sem_that_stays_as_it_is_is_not_asked_for() -> None:
+    """Whoever sets one field has to write all four: the others are no request while they are a fresh namespace's."""
+    strict = profile((128, None, None, None), "kernel.sem.semmni", unlisted="refuse")
+    same = asking(kernel__sem="32000 1024000000 500 128")
+    assert decided(strict, same).decision == "accepted"
+    [violation] = decided(strict, asking(kernel__sem="32001 1024000000 500 128")).violations
+    assert (violation.name, violation.kind) == ("kernel.sem.semmsl", "unlisted")

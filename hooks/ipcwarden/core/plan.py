@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipcwarden.core.policy import Memory, Profile, resolve
 from ipcwarden.core.spec import MSGQUEUE, TABLE
-from ipcwarden.core.sysctls import FILES, range_of
+from ipcwarden.core.sysctls import FILES, SEM_FIELDS, range_of
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -196,7 +196,9 @@ def _decide_own(
         limit, _ = _decide_own(name, None, None, profile, kernel, memory, held)
         return limit and Limit(name, raw, limit.wanted, limit.why), Violation(name, raw, floor, ceiling, "bound")
     if name not in profile.sysctls:
-        if profile.unlisted == "refuse" and asked is not None:
+        # Who sets one field of kernel.sem has to write all four, a native door too: what stays as it is, is not asked.
+        untouched = name in SEM_FIELDS and asked == kernel[name]
+        if profile.unlisted == "refuse" and asked is not None and not untouched:
             return Limit(name, raw, kernel[name], "kernel"), Violation(name, raw, None, None, "unlisted")
         return (None if asked is None else Limit(name, raw, asked, "request")), None
     exact, least, default, most = _bounds(name, profile, kernel, memory)
