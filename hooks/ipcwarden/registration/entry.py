@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipcwarden.core.amendment import runs_us
 from ipcwarden.errors import UsageError, WardenError
 from ipcwarden.layout import PROGRAMS, beneath
 
@@ -74,11 +75,7 @@ class Registration:
 
 def is_ours(entry: Document) -> bool:
     """Tell whether a hook entry runs ipcwarden's hook, of whatever root and version."""
-    if not isinstance(entry, dict):
-        return False
-    arguments = entry.get("args")
-    words = [entry.get("path"), *(arguments if isinstance(arguments, list) else [])]
-    return any(isinstance(word, str) and word.endswith(f"/{PROGRAMS}/{HOOK_FILE}") for word in words)
+    return runs_us(entry)
 
 
 def remembering(entry: dict[str, Document], name: str, was: Document) -> dict[str, Document]:
