@@ -255,7 +255,7 @@ def test_an_unknown_container_is_said(tmp_path: Path) -> None:
 def test_waiting_records_are_announced(tmp_path: Path) -> None:
     """Records that wait in the ledger are not printed, but counted on standard error."""
     write(tmp_path, record(1))
-    entries = tmp_path / layout.ENTRIES
+    entries = tmp_path / layout.RUN / "containers"
     entries.mkdir(parents=True)
     (entries / "c1-0.json").write_text('{"version":1,"state":"recorded","undelivered":["{}","{}"]}')
     (entries / "c2-0.json").write_text("torn")
