@@ -18,6 +18,7 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
 RLIMIT_MSGQUEUE = 12
+GETPID, GETNCNT, GETZCNT = 11, 14, 15  # linux/sem.h
 NSFS_MAGIC = 0x6E736673
 
 _AT_EMPTY_PATH = 0x1000
@@ -121,6 +122,14 @@ def mq_getattr(fd: int) -> tuple[int, int, int]:
     raw = bytes(attributes)
     maximum, size, current = (int.from_bytes(raw[i : i + 8], byteorder) for i in (8, 16, 24))
     return maximum, size, current
+
+
+def semctl(semid: int, number: int, command: int) -> int:
+    """Tell who operated on a semaphore last, or how many wait for it: GETPID, GETNCNT, GETZCNT of semctl(2).
+
+    Raises `OSError`: EINVAL and EIDRM where the array is gone, EACCES where it may not be read.
+    """
+    return _call("semctl", semid, number, command)
 
 
 def namespace_type(fd: int) -> int:
