@@ -41,12 +41,15 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs of
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-class _Report:
-    """What became of each: `collected`, `waiting` or `failed`; told at once to people, at the end to programs."""
+class Report:
+    """What became of each: `collected`, `waiting`, `failed` or one of `more`.
 
-    def __init__(self, as_json: bool) -> None:
+    Told at once to people, at the end to programs.
+    """
+
+    def __init__(self, as_json: bool, *more: str) -> None:
         self._as_json = as_json
-        self._found: dict[str, list[Document]] = {"collected": [], "waiting": [], "failed": []}
+        self._found: dict[str, list[Document]] = {each: [] for each in ("collected", "waiting", "failed", *more)}
 
     @property
     def failed(self) -> bool:
@@ -59,10 +62,10 @@ class _Report:
         if said and not self._as_json:
             click.echo(f"{said} ({reason})")
 
-    def end(self) -> None:
-        """Tell programs."""
+    def end(self, **more: Document) -> None:
+        """Tell programs; `more` comes first."""
         if self._as_json:
-            click.echo(serialize(dict(self._found)))
+            click.echo(serialize({**more, **self._found}))
 
 
 @click.command("gc")
@@ -81,17 +84,17 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
     """
     site = Site(settings.root, "gc")
     site.go_home()
-    report = _Report(as_json)
+    report = Report(as_json)
     # Without the directory no hook has run since the boot, and a look must not leave any.
     if os.path.isdir(str(site.places.entries)):
         if not dry_run:
             demand_namespace(site, "gc")
-        (_foresee if dry_run else _collect_all)(site, release, older_than, report)
+        (_foresee if dry_run else collect_all)(site, release, older_than, report)
     report.end()
     return 1 if report.failed else 0
 
 
-def _foresee(site: Site, release: bool, older_than: float, report: _Report) -> None:
+def _foresee(site: Site, release: bool, older_than: float, report: Report) -> None:
     for each in find_due(site, release):
         what, verb = ("waiting", "wait with") if each.is_young(older_than) else ("collected", "collect")
         report.add(what, each.container, each.reason, f"would {verb} {each.container}")
@@ -99,7 +102,8 @@ def _foresee(site: Site, release: bool, older_than: float, report: _Report) -> N
         report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
 
 
-def _collect_all(site: Site, release: bool, older_than: float, report: _Report) -> None:
+def collect_all(site: Site, release: bool, older_than: float, report: Report) -> None:
+    """Finish whatever is due, and put back the limits of namespaces that others have joined."""
     found = find_due(site, release)
     tidy(site)
     for each in found:
@@ -110,16 +114,16 @@ def _collect_all(site: Site, release: bool, older_than: float, report: _Report) 
     _keep_limits(site.root, report)
 
 
-def _keep_limits(root: str, report: _Report) -> None:
+def _keep_limits(root: str, report: Report) -> None:
     """Put back, in a child likewise, what joiners' runtimes wrote of whom nobody has heard since."""
     try:
-        ask(lambda: protect_joined(_site_in_child(root)))
+        ask(lambda: protect_joined(site_in_child(root, "gc")))
     except WardenError as error:
         complain(f"cannot put back the limits of namespaces that several are in: {error}")
         report.add("failed", "", "limits", error=str(error))
 
 
-def _collect(root: str, which: Due, older_than: float, report: _Report) -> None:
+def _collect(root: str, which: Due, older_than: float, report: Report) -> None:
     """Finish one entry in a child that joins its namespace: whatever happens there, this process stays where it is."""
     try:
         collected = ask(lambda: _collect_here(root, which, older_than))
@@ -134,13 +138,14 @@ def _collect(root: str, which: Due, older_than: float, report: _Report) -> None:
 
 
 def _collect_here(root: str, which: Due, older_than: float) -> bool:
-    return collect(_site_in_child(root), which, older_than) is not None
+    return collect(site_in_child(root, "gc"), which, older_than) is not None
 
 
-def _site_in_child(root: str) -> Site:
+def site_in_child(root: str, stage: str) -> Site:
+    """Return what a child works on that joins a namespace, with no more rights than that takes."""
     signal.alarm(_PATIENCE)  # a lock that never comes free must not keep a timer's pass for ever
     privileges.settle()
     full = privileges.drop_with_prctl(privileges.POSTSTOP)
-    site = Site(root, "gc")
+    site = Site(root, stage)
     site.privileges = "full" if full else "partial"
     return site
