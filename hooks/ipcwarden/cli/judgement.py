@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ipcwarden.cli import extract
 from ipcwarden.core.plan import Plan
+from ipcwarden.core.usage import usage_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,26 +68,8 @@ def judge(plan: Plan, mode: str, used: dict[str, int]) -> Judgement:
 
 
 def in_use(objects: list[dict[str, Document]], page: int) -> dict[str, int]:
-    """Return what objects make of each limit that can be told from them; `page` is the page size in bytes.
-
-    A limit of what a single object may be is used by the largest: kernel.msgmnb by the bytes in a queue, since none
-    lists what a queue may hold, fs.mqueue.msg_max and msgsize_max by what queues were made for.
-    """
-    of = {kind: [each for each in objects if each.get("kind") == kind] for kind in ("shm", "sem", "msg", "mqueue")}
-
-    def each(kind: str, key: str) -> list[int]:
-        return [extract.number(one, key) for one in of[kind]]
-
-    return {
-        "kernel.shmall": sum(each("shm", "claimed")) // page,
-        "kernel.shmmax": max(each("shm", "size"), default=0),
-        "kernel.shmmni": len(of["shm"]),
-        "kernel.sem.semmsl": max(each("sem", "nsems"), default=0),
-        "kernel.sem.semmns": sum(each("sem", "nsems")),
-        "kernel.sem.semmni": len(of["sem"]),
-        "kernel.msgmnb": max(each("msg", "usedbytes"), default=0),
-        "kernel.msgmni": len(of["msg"]),
-        "fs.mqueue.queues_max": len(of["mqueue"]),
-        "fs.mqueue.msg_max": max(each("mqueue", "maxmsg"), default=0),
-        "fs.mqueue.msgsize_max": max(each("mqueue", "msgsize"), default=0),
-    }
+    """Return what objects make of each limit that can be told from them; `page` is the page size in bytes."""
+    return usage_of(
+        lambda kind, key: [extract.number(each, key) for each in objects if each.get("kind") == kind],
+        page,
+    )

@@ -1,0 +1,54 @@
+"""How much of each limit objects use, and the most that was ever seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipcwarden.core.usage import raised_peaks, usage_of
+
+OBJECTS = {
+    ("shm", "size"): [5000, 1],
+    ("shm", "claimed"): [8192, 4096],
+    ("sem", "nsems"): [3, 20, 1],
+    ("msg", "usedbytes"): [16, 700],
+    ("mqueue", "maxmsg"): [10, 4],
+    ("mqueue", "msgsize"): [64, 8192],
+}
+
+
+def test_objects_are_counted_as_the_kernel_does() -> None:
+    """Limits of a namespace as a whole are used by the sum or the number, limits of one object by the largest."""
+    assert usage_of(lambda kind, name: OBJECTS[kind, name], 4096) == {
+        "kernel.shmall": 3,
+        "kernel.shmmax": 5000,
+        "kernel.shmmni": 2,
+        "kernel.sem.semmsl": 20,
+        "kernel.sem.semmns": 24,
+        "kernel.sem.semmni": 3,
+        "kernel.msgmnb": 700,
+        "kernel.msgmni": 2,
+        "fs.mqueue.queues_max": 2,
+        "fs.mqueue.msg_max": 10,
+        "fs.mqueue.msgsize_max": 8192,
+    }
+
+
+def test_nothing_uses_nothing() -> None:
+    """In an empty namespace nothing of any limit is used."""
+    assert set(usage_of(lambda *_: [], 4096).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "peaks"),
+    [
+        ({}, {"kernel.shmmni": 0}, {}),
+        ({}, {"kernel.shmmni": 2}, {"kernel.shmmni": 2}),
+        ({"kernel.shmmni": 5}, {"kernel.shmmni": 2}, {"kernel.shmmni": 5}),
+        ({"kernel.shmmni": 5}, {"kernel.shmmni": 7, "kernel.msgmni": 1}, {"kernel.shmmni": 7, "kernel.msgmni": 1}),
+        ({"kernel.shmmni": 5}, {}, {"kernel.shmmni": 5}),
+    ],
+    ids=["nothing", "first", "falls", "rises", "unseen"],
+)
+def test_peaks_only_rise(before: dict[str, int], now: dict[str, int], peaks: dict[str, int]) -> None:
+    """The most that was ever in use stays, whatever is in use now."""
+    assert raised_peaks(before, now) == peaks
