@@ -26,6 +26,7 @@ static const char usage[] =
     "usage: leave [OPTION]...\n"
     "  --shm N           shared memory segments    --shm-key KEY  --shm-size BYTES (4096)  --shm-touch BYTES (all)\n"
     "  --sem N           semaphore arrays          --sem-key KEY  --sem-size SEMAPHORES (1)\n"
+    "                    --sem-op: release the first semaphore of each, so that it tells who did\n"
     "  --msg N           message queues            --msg-key KEY  --msg-size BYTES (16)  --msg-count MESSAGES (1)\n"
     "  --mqueue N        POSIX message queues      --mqueue-name NAME (left) | --mqueue-hex BYTES\n"
     "                    --mqueue-size BYTES (16)  --mqueue-depth MESSAGES (4)  --mqueue-count MESSAGES (1)\n"
@@ -42,7 +43,7 @@ struct kind {
 static struct kind shm = {.size = 4096}, sem = {.size = 1}, msg = {.size = 16, .count = 1};
 static struct kind mqueue = {.size = 16, .count = 1};
 static unsigned long touch = -1UL, depth = 4, mode = 0600;
-static int attach, wait_for_signal;
+static int attach, operate, wait_for_signal;
 static char name[256] = "left";
 
 static unsigned long number(const char *text, int base)
@@ -81,13 +82,14 @@ static void parse(int argc, char **argv)
         {"mqueue-size", &mqueue.size}, {"mqueue-depth", &depth}, {"mqueue-count", &mqueue.count},
     };
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
-    struct option options[NUMBERS + 7] = {
+    struct option options[NUMBERS + 8] = {
         {"mqueue-name", required_argument, NULL, NAME}, {"mqueue-hex", required_argument, NULL, HEX},
         {"mode", required_argument, NULL, MODE},        {"help", no_argument, NULL, HELP},
         {"attach", no_argument, &attach, 1},            {"wait", no_argument, &wait_for_signal, 1},
+        {"sem-op", no_argument, &operate, 1},
     };
     for (int i = 0; i < NUMBERS; i++)
-        options[6 + i] = (struct option){numbers[i].option, required_argument, NULL, NUMBER + i};
+        options[7 + i] = (struct option){numbers[i].option, required_argument, NULL, NUMBER + i};
 
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option >= NUMBER && option < NUMBER + NUMBERS)
@@ -135,8 +137,12 @@ static void make_shm(unsigned long i)
 
 static void make_sem(unsigned long i)
 {
-    if (semget(nth(&sem, i), (int)sem.size, IPC_CREAT | IPC_EXCL | (int)mode) < 0)
+    int id = semget(nth(&sem, i), (int)sem.size, IPC_CREAT | IPC_EXCL | (int)mode);
+    if (id < 0)
         err(1, "semget of %lu semaphores (array %lu)", sem.size, i + 1);
+    struct sembuf release = {.sem_op = 1};
+    if (operate && semop(id, &release, 1) < 0)
+        err(1, "semop (array %lu)", i + 1);
 }
 
 static void make_msg(unsigned long i)
