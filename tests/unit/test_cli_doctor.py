@@ -22,7 +22,7 @@ from ipcwarden.cli.diagnosis.host import Kernel, Room
 from ipcwarden.cli.diagnosis.laboratory import Laboratory
 from ipcwarden.cli.diagnosis.probe import FAILED, IMPOSSIBLE, PASSED, Probe, Run, judge
 from ipcwarden.cli.logs import Record
-from ipcwarden.core.policy import PREVIOUS_FORMAT, Choice, Policy, Profile, Rule, pack
+from ipcwarden.core.policy import PREVIOUS_FORMATS, Choice, Policy, Profile, Rule, pack
 from ipcwarden.core.switch import Switch
 from ipcwarden.core.sysctls import FILES, KERNEL_DEFAULTS
 from ipcwarden.host.namespace import Features
@@ -539,7 +539,7 @@ def test_no_policy_and_no_sources(root: Path) -> None:
     assert "policy.yaml" in found.hint
 
 
-@pytest.mark.parametrize("content", [b"", b"ipcwarden policy 9 x\n", b"\0" * 100, PREVIOUS_FORMAT + b"x\nbody"])
+@pytest.mark.parametrize("content", [b"", b"ipcwarden policy 9 x\n", b"\0" * 100, PREVIOUS_FORMATS[0] + b"x\nbody"])
 def test_a_policy_that_cannot_be_read(root: Path, content: bytes) -> None:
     """Empty, of another format, damaged."""
     (root / "var/lib/ipcwarden/policy.compiled").write_bytes(content)
@@ -589,11 +589,12 @@ def test_a_policy_without_rules() -> None:
     assert told(policies.judge_policy(facts, "6.1.0")) == [("policy", "warning", "p")]
 
 
-def test_a_policy_of_the_format_before(root: Path) -> None:
+@pytest.mark.parametrize("before", PREVIOUS_FORMATS)
+def test_a_policy_of_a_format_before(root: Path, before: bytes) -> None:
     """Hooks take it; compile brings the new one."""
     file = root / "var/lib/ipcwarden/policy.compiled"
     now = pack(policy(REFUSING))
-    file.write_bytes(PREVIOUS_FORMAT + now[len(PREVIOUS_FORMAT) :])
+    file.write_bytes(before + now[len(before) :])
     assert ("policy", "warning") in [each[:2] for each in told(of_policy(root))]
 
 

@@ -51,14 +51,23 @@ PROFILES = (
             "kernel.shmmni": (("per_gib", 8), None, None, None),
         },
     ),
-    Profile("b", {}, "clamp", "refuse", "remove", "refuse", "ask", "widen", "refuse", "deny", 819200),
+    Profile(
+        *("b", {}, "clamp", "refuse", "remove", "refuse", "ask", "widen", "refuse", "deny", 819200),
+        keep=({"kind": "sem"},),
+        reap=({"kind": "shm", "key": "0x0052e2c1", "owner": 999, "age": 60},),
+        expect=({"kind": "mqueue", "name": "/a*", "count": 1, "bytes": 8192}, {"kind": "msg"}),
+        drift="expected",
+        dev_shm=64 << 20,
+    ),
 )
 RULES = (
     Rule("one", (("image", ("a*", "b")), ("privileged", True), ("not", (("ipc", ("host",)),))), 1, "permissive"),
     Rule("two", (), 0, "enforcing"),
     Rule("three", (), Choice("example.com/ipc", {"b": 1}, 0), "enforcing"),
 )
-POLICY = Policy("enforcing", "6.18", KERNEL_DEFAULTS, RULES, PROFILES, trust_annotations=("example.com/tier",))
+POLICY = Policy(
+    "enforcing", "6.18", KERNEL_DEFAULTS, RULES, PROFILES, trust_annotations=("example.com/tier",), stale_pins=60
+)
 # What ipcwarden's first version stored: two rules, two profiles.
 VERSION_1 = base64.b64decode(
     b"aXBjd2FyZGVuIHBvbGljeSAxIDQ1MGMzZDE5YTJmZDgwNmJjOTE4N2E4MTYzZmYyNWMyCigGAAAAdQoAAABwZXJtaXNzaXZldQQAAAA2LjE4"
@@ -69,17 +78,27 @@ VERSION_1 = base64.b64decode(
     b"YW1wdQYAAAByZWZ1c2V1BgAAAHJlbW92ZXUGAAAAcmVmdXNldQMAAABhc2tU"
 )
 
+# What it stored as format 2, before profiles had `keep` and the like.
+VERSION_2 = base64.b64decode(
+    b"aXBjd2FyZGVuIHBvbGljeSAyIDFjNmQ0ZmViY2EyMGM4YjI1ZDkyMTliOTMyNzA0ZDVjCigHAAAAdQkAAABlbmZvcmNpbmd1BAAAADYuMTh7dQ0A"
+    b"AABrZXJuZWwuc2htbW5paQAQAAAwKAEAAAAoBAAAAHUEAAAAZ29sZCgBAAAAKAIAAAB1HAAAAGFubm90YXRpb25zLmV4YW1wbGUuY29tL3RpZXIo"
+    b"AQAAAHUEAAAAZ29sZCgDAAAAdQ8AAABleGFtcGxlLmNvbS9pcGN7dQEAAABiaQEAAAAwaQAAAAB1CQAAAGVuZm9yY2luZygCAAAAc3wAAAAoCwAA"
+    b"AHUBAAAAYXt1DQAAAGtlcm5lbC5zaG1tbmkoBAAAAE5OTmlAAAAAMHUGAAAAcmVmdXNldQUAAABhdWRpdHUGAAAAcmVwb3J0dQUAAABhbGxvd3UA"
+    b"AAAAdQUAAABvd25lcnUGAAAAcmVjb3JkdQYAAAByZXBvcnROc2MAAAAoCwAAAHUBAAAAYnswdQUAAABjbGFtcHUGAAAAcmVmdXNldQYAAAByZW1v"
+    b"dmV1BgAAAHJlZnVzZXUDAAAAYXNrdQUAAAB3aWRlbnUGAAAAcmVmdXNldQQAAABkZW55aQCADABGKAEAAAB1EAAAAGV4YW1wbGUuY29tL3RpZXI="
+)
+
 
 def test_what_is_stored_is_what_was_compiled() -> None:
     """Every field comes back, profiles when they are asked for."""
     found = unpack(pack(POLICY))
     assert (found.mode, found.release, found.kernel, found.rules) == ("enforcing", "6.18", KERNEL_DEFAULTS, RULES)
-    assert found.trust_annotations == ("example.com/tier",)
+    assert (found.trust_annotations, found.stale_pins) == (("example.com/tier",), 60)
     assert [found.profile_of(rule) for rule in found.rules] == [PROFILES[1], PROFILES[0], PROFILES[0]]
     assert POLICY.profile_of(RULES[0]) is PROFILES[1]
 
 
-def test_what_the_version_before_stored_is_readable() -> None:
+def test_what_format_1_stored_is_readable() -> None:
     """An upgrade needs no compile: what that version did not know is as it was without it."""
     found = unpack(VERSION_1)
     assert (found.mode, found.release, found.kernel, found.ipcmni_extend, found.trust_annotations) == (
@@ -94,6 +113,26 @@ def test_what_the_version_before_stored_is_readable() -> None:
         Profile("a", {"kernel.shmmax": (None, 0, "kernel", ("memory", 50, 2, 4096))}),
     ]
     assert unpack(pack(found)).digest != found.digest == "450c3d19a2fd806bc9187a8163ff25c2"
+
+
+def test_what_format_2_stored_is_readable() -> None:
+    """Nothing is kept, reaped or expected, and a stale pin is one of ten minutes."""
+    found = unpack(VERSION_2)
+    assert (found.trust_annotations, found.stale_pins) == (("example.com/tier",), 600)
+    [rule] = found.rules
+    assert rule == Rule(
+        "gold", (("annotations.example.com/tier", ("gold",)),), Choice("example.com/ipc", {"b": 1}, 0), "enforcing"
+    )
+    assert found.profile_at(0) == Profile("a", {"kernel.shmmni": (None, None, None, 64)})
+    assert found.profile_at(1) == Profile(
+        *("b", {}, "clamp", "refuse", "remove", "refuse", "ask", "widen", "refuse", "deny", 819200),
+        keep=(),
+        reap=(),
+        expect=(),
+        drift="report",
+        dev_shm=None,
+    )
+    assert unpack(pack(found)).digest != found.digest == "1c6d4febca20c8b25d9219b932704d5c"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +162,7 @@ def test_the_digest_is_the_contents() -> None:
     assert unpack(pack(Policy("permissive", "6.18", KERNEL_DEFAULTS, RULES, PROFILES))).digest != digest
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"ipcwarden policy 3 x\nabc", b"\x00" * 100])
+@pytest.mark.parametrize("data", [b"", b"x", b"ipcwarden policy 4 x\nabc", b"\x00" * 100])
 def test_another_format_is_refused(data: bytes) -> None:
     """It may be a later version's."""
     with pytest.raises(ValueError, match="its format is unknown to this version"):

@@ -179,7 +179,7 @@ def packed(profile: Resolved) -> Profile:
             sysctls[name] = (least, low, default, most)
     msgqueue = profile.msgqueue.amount if profile.msgqueue else None
     assert msgqueue is None or isinstance(msgqueue, int)
-    return Profile(profile.name, sysctls, msgqueue=msgqueue, **profile.settings)
+    return Profile(profile.name, sysctls, msgqueue=msgqueue, **profile.settings)  # type: ignore[arg-type]  # SETTINGS
 
 
 def in_document(root: Node) -> list[tuple[str, Place, Node]]:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     Bounds: TypeAlias = tuple[Amount | None, Amount | None, Amount | None, Amount | None]
     # (key, expected): expected is a tuple of globs, a bool, or for the key "not" another tuple of conditions.
     Condition: TypeAlias = tuple[str, object]
+    # Objects that a profile names (core/selection.py).
+    Selector: TypeAlias = dict[str, int | str]
 
-FORMAT = b"ipcwarden policy 2 "
-PREVIOUS_FORMAT = b"ipcwarden policy 1 "  # what it does not store had the value that is now the default
+FORMAT = b"ipcwarden policy 3 "
+# What they do not store had the value that is now the default.
+PREVIOUS_FORMATS = (b"ipcwarden policy 1 ", b"ipcwarden policy 2 ")
 MAX_POLICY_BYTES = 64 << 20
 GIB = 1 << 30
 
@@ -59,6 +62,11 @@ class Profile:
     writable_proc_sys: str = "record"  # record | refuse
     nested_ipc: str = "report"  # report | deny
     msgqueue: int | None = None  # RLIMIT_MSGQUEUE in bytes; None: whatever it is
+    keep: tuple[Selector, ...] = ()  # never removed
+    reap: tuple[Selector, ...] = ()  # removed one by one, where that is safe
+    expect: tuple[Selector, ...] = ()  # no leftovers to alarm anybody
+    drift: str = "report"  # report | expected
+    dev_shm: int | None = None  # bytes: a /dev/shm that is smaller is worth a warning
 
 
 @value
@@ -87,7 +95,8 @@ class Rule:
 class Policy:
     """The policy in force.  `kernel` holds a fresh namespace's values as kernel `release` had them.
 
-    `trust_annotations` are the keys that conditions may believe, whoever set them.
+    `trust_annotations` are the keys that conditions may believe, whoever set them; `stale_pins` are the seconds after
+    which a pin that nobody's end has freed is worth a warning.
     """
 
     mode: str
@@ -98,6 +107,7 @@ class Policy:
     ipcmni_extend: bool = False
     digest: str = ""
     trust_annotations: tuple[str, ...] = ()
+    stale_pins: int = 600
 
     def profile_of(self, rule: Rule, annotations: dict[str, str] | None = None) -> Profile:
         """Return a rule's profile, unpacked; `annotations` are the container's own, trusted or not."""
@@ -130,18 +140,19 @@ def pack(policy: Policy) -> bytes:
         profiles,
         policy.ipcmni_extend,
         policy.trust_annotations,
+        policy.stale_pins,
     )
     body = marshal.dumps(content, 2)  # type: ignore[arg-type]  # conditions hold conditions
     return FORMAT + digest_of(body).encode("ascii") + b"\n" + body
 
 
 def unpack(data: bytes) -> Policy:
-    """Return what `pack` stored, or the version before it.
+    """Return what `pack` stored, or a version before it.
 
     Raises `ValueError` where it is another format or was damaged.
     """
     head, _, body = data.partition(b"\n")
-    if not head.startswith((FORMAT, PREVIOUS_FORMAT)):
+    if not head.startswith((FORMAT, *PREVIOUS_FORMATS)):
         raise ValueError("its format is unknown to this version")
     digest = digest_of(body)
     if head[len(FORMAT) :] != digest.encode("ascii"):
@@ -152,12 +163,14 @@ def unpack(data: bytes) -> Policy:
         Rule(name, when, profile if isinstance(profile, int) else Choice(*profile), rule_mode)
         for name, when, profile, rule_mode in stored
     )
-    return Policy(mode, release, kernel, rules, profiles, extend, digest, more[0] if more else ())
+    return Policy(mode, release, kernel, rules, profiles, extend, digest, *more)
 
 
 def _packed_profile(p: Profile) -> bytes:
     fields = (p.name, p.sysctls, p.on_violation, p.host_ipc, p.leftovers, p.unlisted, p.help)
-    return marshal.dumps((*fields, p.shared, p.writable_proc_sys, p.nested_ipc, p.msgqueue), 2)
+    ways = (p.shared, p.writable_proc_sys, p.nested_ipc, p.msgqueue)
+    leftovers = (p.keep, p.reap, p.expect, p.drift, p.dev_shm)
+    return marshal.dumps((*fields, *ways, *leftovers), 2)
 
 
 def _packed_choice(profile: int | Choice) -> object:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipcwarden import compiler
 from ipcwarden.cli.diagnosis.finding import NOTE, PROBLEM, WARNING, Finding
 from ipcwarden.compiler import activation
-from ipcwarden.core.policy import MAX_POLICY_BYTES, PREVIOUS_FORMAT
+from ipcwarden.core.policy import MAX_POLICY_BYTES, PREVIOUS_FORMATS
 from ipcwarden.core.switch import is_switched_off
 from ipcwarden.errors import PolicyError
 from ipcwarden.files import read
@@ -52,7 +52,7 @@ def look_at_policy(root: str) -> PolicyFacts:
         fault, hint = str(error.args[0]), error.hint
     is_old = False
     try:
-        is_old = read(path, MAX_POLICY_BYTES).startswith(PREVIOUS_FORMAT)
+        is_old = read(path, MAX_POLICY_BYTES).startswith(PREVIOUS_FORMATS)
     except (OSError, ValueError):
         pass  # then there is a fault
     compiled, errors, sources_fault = None, 0, ""
