@@ -20,6 +20,7 @@ LOCK_EX, LOCK_NB = 2, 4
 RLIMIT_MSGQUEUE = 12
 GETPID, GETNCNT, GETZCNT = 11, 14, 15  # linux/sem.h
 NSFS_MAGIC = 0x6E736673
+TMPFS_MAGIC = 0x01021994
 
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 1
@@ -132,11 +133,16 @@ def semctl(semid: int, number: int, command: int) -> int:
     return _call("semctl", semid, number, command)
 
 
-def namespace_type(fd: int) -> int:
-    """Return the type of a namespace, NS_GET_NSTYPE of ioctl_ns(2); 0 for what is none (fstatfs(2))."""
+def file_system(fd: int) -> int:
+    """Return the number by which the kernel knows a file system's kind: f_type of fstatfs(2)."""
     status = _buffer(bytes(256))
     _call("fstatfs", fd, status)
-    if int.from_bytes(bytes(status)[:8], byteorder) != NSFS_MAGIC:
+    return int.from_bytes(bytes(status)[:8], byteorder)
+
+
+def namespace_type(fd: int) -> int:
+    """Return the type of a namespace, NS_GET_NSTYPE of ioctl_ns(2); 0 for what is none."""
+    if file_system(fd) != NSFS_MAGIC:
         return 0
     return _call("ioctl", fd, _NS_GET_NSTYPE)
 
