@@ -8,6 +8,7 @@ from ipcwarden import privileges
 from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse
+from ipcwarden.core.facts import fact
 from ipcwarden.core.plan import Plan, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
 from ipcwarden.core.spec import Request, request_of
@@ -331,6 +332,7 @@ def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pi
         joined=case.spec.ipc != "private",
         leftovers=case.profile.leftovers if case.profile else "report",
         subject=dict(site.subject),
+        **{each: True for each in ("privileged", "user_namespace") if fact(case.facts, each)},
     )
     return name
 
