@@ -15,7 +15,7 @@ from ipcwarden.host.membership import enter, names, note
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import identity_document, identity_of, is_living, undelivered_of
-from ipcwarden.stages.teardown import tear_down
+from ipcwarden.stages.teardown import still_to_log, tear_down
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -103,8 +103,10 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         entry.release()
         return None
     if reason == "undelivered" and entry.state == "applied":
-        append(site.places.logs, undelivered_of(entry.document))
-        entry.write(undelivered=[])
+        lines = still_to_log(site, entry, undelivered_of(entry.document))
+        if lines:
+            append(site.places.logs, lines)
+        entry.write(undelivered=[], delivering=False)
         entry.release()
         return None
     return tear_down(site, entry, "collected")

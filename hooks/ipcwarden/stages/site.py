@@ -149,10 +149,7 @@ class Site:
     def is_disabled(self) -> bool:
         """Tell whether the kill switch is on: containers start undecided."""
         switch = read_switch(self.root, self.places.owners)
-        now = time.time_ns()
-        self.disabled = switch is not None and is_switched_off(
-            switch, timestamp(now, tuple(time.gmtime(now // 1_000_000_000)))
-        )
+        self.disabled = switch is not None and is_switched_off(switch, moment())
         return self.disabled
 
     def has_ledger(self) -> bool:
@@ -167,10 +164,9 @@ class Site:
 
     def record(self, event: str, **more: Document) -> dict[str, Document]:
         """Return a record of `event`, about what is the subject now."""
-        now = time.time_ns()
         return {
             "version": RECORD_VERSION,
-            "time": timestamp(now, tuple(time.gmtime(now // 1_000_000_000))),
+            "time": moment(),
             "event": event,
             "host": posix.uname().nodename,
             "boot": self.boot,
@@ -229,6 +225,12 @@ def _policy_in(place: Place) -> Policy | None:
     except (OSError, ValueError, TypeError, EOFError) as error:
         reason = why(error) if isinstance(error, OSError) else error
         raise PolicyError(f"cannot use the policy in force, '{path}': {reason}", "ipcwarden compile") from error
+
+
+def moment() -> str:
+    """Return the time now, as records have it."""
+    now = time.time_ns()
+    return timestamp(now, tuple(time.gmtime(now // 1_000_000_000)))
 
 
 def complain(sentence: str) -> None:

@@ -8,14 +8,14 @@ from ipcwarden.core.digests import entry_key
 from ipcwarden.core.findings import drift, largest, totals
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
-from ipcwarden.host.journal import append
+from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, inventory, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
-from ipcwarden.stages.site import complain
+from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
     subject = entry.document.get("subject")
     site.subject.update(subject if isinstance(subject, dict) else {})
     lines = undelivered_of(entry.document)
+    resumed = entry.state == "stopping"
     try:
         if entry.state in ("creating", "applied"):
             _examine(site, entry, event)
         if entry.state == "stopping":
             record = _free(site, entry, event)
             lines.append(line_of(record))
+        lines = still_to_log(site, entry, lines, resumed)
         try:
             if lines:
                 append(site.places.logs, lines)
@@ -80,6 +82,21 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
         entry.release()
         raise
     return record
+
+
+def still_to_log(site: Site, entry: Entry, lines: list[bytes], resumed: bool = False) -> list[bytes]:
+    """Return those of `lines` that are not in the log; only where somebody has begun to write them is that looked up.
+
+    What tells the next one that we have begun is the state `stopping`, or a mark.
+    """
+    if lines and (resumed or entry.document.get("delivering")):
+        return unwritten(site.places.logs, lines)
+    if lines and entry.state != "stopping":
+        try:
+            entry.write(delivering=True)
+        except RecordError:
+            pass  # a full ledger: delivering is what makes room
+    return lines
 
 
 def _examine(site: Site, entry: Entry, event: str) -> None:
@@ -96,7 +113,7 @@ def _examine(site: Site, entry: Entry, event: str) -> None:
             # A hook that died before it had pinned: nothing ever ran in the namespace, and it is gone.
             unborn = entry.state == "creating" and destroyed(identity)
             findings = {} if unborn else {"failure": str(error)}
-    entry.write(state="stopping", findings=findings)
+    entry.write(state="stopping", at=moment(), findings=findings)
 
 
 def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
@@ -154,7 +171,8 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
         "holders": others,
     }
     told = _told(site, entry, held, in_use)
-    return site.record("error" if "message" in told else event, namespace=namespace, **told)
+    at = entry.document.get("at") or moment()  # by its time whoever resumes knows it in the log
+    return site.record("error" if "message" in told else event, time=at, namespace=namespace, **told)
 
 
 def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Document]:
