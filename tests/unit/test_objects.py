@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipcwarden.core.objects import KINDS, mqueue, parse_table, queued_bytes
+from ipcwarden.core.objects import KINDS, MOST_OBJECTS, Inventory, Table, mqueue, queue_status
+
+if TYPE_CHECKING:
+    from ipcwarden.core.objects import Object
 
 PAGE = 4096
 
@@ -42,6 +46,21 @@ def table(kind: str, *rows: tuple[int, ...]) -> bytes:
     return f"       {HEADS[kind]}\n{''.join(FORMATS[kind] % row for row in rows)}".encode()
 
 
+def parsed(kind: str, *rows: tuple[int, ...]) -> list[Object]:
+    """Return the objects of a table."""
+    made = Table(kind, table(kind, *rows), PAGE)
+    return [made.object(index) for index in range(len(made))]
+
+
+ROWS = {"shm": SHM_ROW, "sem": SEM_ROW, "msg": MSG_ROW}
+TABLES = st.sampled_from(sorted(ROWS)).flatmap(
+    lambda kind: st.tuples(st.just(kind), st.lists(ROWS[kind], max_size=5))  # type: ignore[arg-type]  # rows differ
+)
+# What a record calls the kernel's columns, where it does not call them the same.
+CALLED = {"uid": "owner", "atime": "attach", "dtime": "detach", "stime": "send", "rtime": "recv"}
+CALLED |= {"shmid": "id", "semid": "id", "msqid": "id", "cbytes": "usedbytes", "qnum": "msgs"}
+
+
 @pytest.mark.parametrize("kind", ["shm", "sem", "msg"])
 def test_columns_are_this_kernels(kind: str) -> None:
     """The tables here have the columns of the kernel that runs these tests."""
@@ -53,7 +72,7 @@ def test_columns_are_this_kernels(kind: str) -> None:
 def test_reads_shared_memory(row: tuple[int, ...]) -> None:
     """Every column of a segment arrives under lsipc's name."""
     key, number, perms, size, cpid, lpid, nattch, uid, gid, cuid, cgid, atime, dtime, ctime, rss, swap = row
-    (found,) = parse_table("shm", table("shm", row), PAGE)
+    (found,) = parsed("shm", row)
     status = {0: "", 0o1000: "dest", 0o2000: "locked", 0o3000: "dest,locked"}[perms & 0o3000]
     assert found == {
         "kind": "shm",
@@ -81,7 +100,7 @@ def test_reads_shared_memory(row: tuple[int, ...]) -> None:
 def test_reads_semaphores(row: tuple[int, ...]) -> None:
     """Every column of a set of semaphores arrives under lsipc's name."""
     key, number, perms, nsems, uid, gid, cuid, cgid, otime, ctime = row
-    (found,) = parse_table("sem", table("sem", row), PAGE)
+    (found,) = parsed("sem", row)
     assert found == {
         "kind": "sem",
         "key": f"0x{key % 2**32:08x}",
@@ -103,7 +122,7 @@ def test_reads_semaphores(row: tuple[int, ...]) -> None:
 def test_reads_message_queues(row: tuple[int, ...]) -> None:
     """Every column of a queue arrives under lsipc's name; an empty message takes memory too."""
     key, number, perms, cbytes, qnum, lspid, lrpid, uid, gid, cuid, cgid, stime, rtime, ctime = row
-    (found,) = parse_table("msg", table("msg", row), PAGE)
+    (found,) = parsed("msg", row)
     assert found == {
         "kind": "msg",
         "key": f"0x{key % 2**32:08x}",
@@ -132,26 +151,48 @@ def test_reads_message_queues(row: tuple[int, ...]) -> None:
 def test_claims_whole_pages(size: int, page: int, claimed: int) -> None:
     """A segment counts against shmall in pages, whatever of it was touched."""
     row = (0, 0, 0o600, size, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    assert parse_table("shm", table("shm", row), page)[0]["claimed"] == claimed
+    made = Table("shm", table("shm", row), page)
+    assert (made.object(0)["claimed"], made.column("claimed")) == (claimed, [claimed])
 
 
 @given(st.lists(SEM_ROW, max_size=5))
 def test_keeps_the_kernels_order(rows: list[tuple[int, ...]]) -> None:
     """A line is an object, in the order of the table; the header is none."""
-    assert [each["id"] for each in parse_table("sem", table("sem", *rows), PAGE)] == [row[1] for row in rows]
+    assert [each["id"] for each in parsed("sem", *rows)] == [row[1] for row in rows]
+
+
+@given(TABLES)
+def test_cuts_every_column(rows: tuple[str, list[tuple[int, ...]]]) -> None:
+    """A column is what stands below its heading, however wide the numbers before and behind it are."""
+    kind, those = rows
+    made = Table(kind, table(kind, *those), PAGE)
+    for number, word in enumerate(HEADS[kind].split()):
+        assert made.column(CALLED.get(word, word)) == [row[number] for row in those]
+
+
+@given(TABLES)
+def test_columns_are_what_objects_say(rows: tuple[str, list[tuple[int, ...]]]) -> None:
+    """A column has the numbers of the objects, also where those were reckoned."""
+    kind, those = rows
+    made = Table(kind, table(kind, *those), PAGE)
+    for name in ("id", "bytes", "claimed", "ctime", "gid"):
+        assert made.column(name) == [made.object(index)[name] for index in range(len(made))]
 
 
 @pytest.mark.parametrize("kind", ["shm", "sem", "msg"])
 def test_finds_nothing_in_an_empty_table(kind: str) -> None:
     """A header alone, and not even that, hold no object."""
-    assert parse_table(kind, table(kind), PAGE) == parse_table(kind, b"", PAGE) == []
+    for text in (table(kind), b""):
+        made = Table(kind, text, PAGE)
+        assert (len(made), made.column("id"), made.column("bytes")) == (0, [], [])
 
 
 @pytest.mark.parametrize("kind", ["shm", "sem", "msg"])
 def test_reads_the_live_table(kind: str) -> None:
     """What this machine has now is read to the last object."""
     data = Path("/proc/sysvipc", kind).read_bytes()
-    assert len(parse_table(kind, data, PAGE)) == data.count(b"\n") - 1
+    made = Table(kind, data, PAGE)
+    assert len(made) == len(made.column("ctime")) == data.count(b"\n") - 1
 
 
 def queue(name: bytes) -> dict[str, int | str]:
@@ -216,12 +257,115 @@ def test_tells_every_name_apart(name: bytes) -> None:
 
 
 @given(st.integers(0, 2**63), st.integers(0, 2), st.integers(0, 64), st.integers(0, 2**22))
-def test_reads_the_bytes_of_a_queue(size: int, notify: int, signal: int, pid: int) -> None:
-    """QSIZE is read from the line of mqueue_read_file (ipc/mqueue.c), however wide."""
+def test_reads_what_a_queues_file_says(size: int, notify: int, signal: int, pid: int) -> None:
+    """QSIZE and NOTIFY_PID are read from the line of mqueue_read_file (ipc/mqueue.c), however wide."""
     line = f"QSIZE:{size:<10} NOTIFY:{notify:<5} SIGNO:{signal:<5} NOTIFY_PID:{pid:<6}\n"
-    assert queued_bytes(line.encode()) == size
+    assert queue_status(line.encode()) == (size, pid)
+
+
+def test_tells_who_waits() -> None:
+    """Who has asked to be notified is told, and only where there is somebody."""
+    status = (10, 8192, 3, 100)
+    assert mqueue(b"q", (0, 0, 0), (0, 0), status, 77)["notify"] == 77
+    assert "notify" not in mqueue(b"q", (0, 0, 0), (0, 0), status)
+
+
+def test_an_unread_queue_holds_at_most_so_much() -> None:
+    """Where the file was not read, for that moves its times, bytes are the most that so many messages can have."""
+    found = mqueue(b"q", (0, 0, 0), (0, 0), (10, 8192, 3, None))
+    assert found["bytes"] == 3 * (8192 + 48)
+    assert "usedbytes" not in found
+
+
+def test_a_queue_that_cannot_be_opened_is_told_all_the_same() -> None:
+    """Its name, owner and times are known without; nothing is said of what is in it."""
+    found = mqueue(b"q", (1000, 1001, 0o100000), (5, 6), None)
+    assert found.pop("bytes") == found.pop("claimed") == 0
+    assert found == {
+        "kind": "mqueue",
+        "name": "/q",
+        "perms": "0000",
+        "owner": "1000",
+        "gid": 1001,
+        "ctime": 5,
+        "mtime": 6,
+    }
 
 
 def test_knows_four_kinds() -> None:
     """The kinds are those of the records' interface, in its order."""
     assert KINDS == ("shm", "sem", "msg", "mqueue")
+
+
+NOTHING = {"count": 0, "bytes": 0, "claimed": 0}
+AMOUNT = st.integers(0, 2**40)
+SEGMENT = st.tuples(AMOUNT, AMOUNT)  # bytes held, bytes asked for
+
+
+def segment(held: int, size: int, number: int = 0) -> tuple[int, ...]:
+    """Return the line of a segment."""
+    return (0, number, 0o600, size, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, held, 0)
+
+
+def inventory(*segments: tuple[int, int], queues: int = 0) -> Inventory:
+    """Return an inventory of segments, numbered in their order, and POSIX queues."""
+    rows = [segment(held, size, number) for number, (held, size) in enumerate(segments)]
+    tables = {kind: Table(kind, table(kind, *(rows if kind == "shm" else ())), PAGE) for kind in ("shm", "sem", "msg")}
+    return Inventory(tables, [queue(b"q%d" % number) for number in range(queues)])
+
+
+def test_adds_up_by_kind() -> None:
+    """Each kind has its count, what is held and what is claimed; a kind without objects has zeros."""
+    found = inventory((1, 10), (2, 4097), queues=2)
+    assert found.totals() == {
+        "shm": {"count": 2, "bytes": 3, "claimed": 3 * PAGE},
+        "sem": NOTHING,
+        "msg": NOTHING,
+        "mqueue": {"count": 2, "bytes": 2 * 244, "claimed": 2 * 82880},
+    }
+    assert len(found) == 4
+
+
+def test_adds_up_what_was_chosen() -> None:
+    """Totals of some objects are theirs alone; a kind of which none was chosen has zeros."""
+    assert inventory((1, 0), (2, 0), (4, 0), queues=2).totals({"shm": [0, 2]}) == {
+        "shm": {"count": 2, "bytes": 5, "claimed": 0},
+        "sem": NOTHING,
+        "msg": NOTHING,
+        "mqueue": NOTHING,
+    }
+
+
+@given(st.lists(SEGMENT, max_size=12), st.integers(0, 3))
+def test_forgets_no_object(segments: list[tuple[int, int]], queues: int) -> None:
+    """What is added up is what the objects say one by one."""
+    found = inventory(*segments, queues=queues)
+    for kind, total in found.totals().items():
+        these = [each for each in found.objects() if each["kind"] == kind]
+        sums = {name: sum(int(each[name]) for each in these) for name in ("bytes", "claimed")}
+        assert total == {"count": len(these), **sums}
+
+
+@given(st.lists(SEGMENT, max_size=12), st.integers(0, 3), st.integers(0, 12))
+def test_leaves_out_the_smallest(segments: list[tuple[int, int]], queues: int, most: int) -> None:
+    """What is shown is the beginning of all objects, ordered by bytes held, claimed, and as the kernel has them."""
+    found = inventory(*segments, queues=queues)
+    ordered = sorted(found.objects(), key=lambda each: (-int(each["bytes"]), -int(each["claimed"])))
+    assert found.largest(most) == ordered[:most]
+
+
+def test_puts_the_largest_first() -> None:
+    """Bytes held count first, then bytes claimed, then the kernel's order."""
+    found = inventory((0, 0), (1, 5 * PAGE), (7, 0), (1, 9 * PAGE), (1, 5 * PAGE))
+    assert [each["id"] for each in found.largest()] == [2, 3, 1, 4, 0]
+
+
+def test_shows_the_largest_of_what_was_chosen() -> None:
+    """What was not chosen is not shown, however large."""
+    found = inventory((9, 0), (1, 0), (5, 0), queues=1)
+    assert [each["id"] for each in found.largest(chosen={"shm": [1, 2]})] == [2, 1]
+
+
+def test_shows_a_hundred() -> None:
+    """However many there are, a record's list is bounded."""
+    assert len(inventory(*[(number, 0) for number in range(200)]).largest()) == MOST_OBJECTS == 100

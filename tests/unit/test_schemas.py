@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from ipcwarden.compiler.changes import changes
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.findings import drift, largest, totals
-from ipcwarden.core.objects import mqueue, parse_table
+from ipcwarden.core.findings import drift
+from ipcwarden.core.objects import Inventory, Table, mqueue
 from ipcwarden.core.plan import decide
 from ipcwarden.core.policy import Memory, Policy, Profile, Rule
 from ipcwarden.core.record import container_of, line_of, sysctls_of, violations_of
@@ -59,10 +59,11 @@ def properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield from properties(each)
 
 
-def inventory() -> list[Any]:
-    """Return an object of each kind, and one with a name that is not printable."""
-    found = [each for kind, table in TABLES.items() for each in parse_table(kind, table, 4096)]
-    return [*found, *(mqueue(name, (0, 0, 0o600), (1, 2), (10, 8192, 1, 16)) for name in (b"left", b"\x1b[2J"))]
+def inventory() -> Inventory:
+    """Return an object of each kind, one with a name that is not printable, and one that could not be opened."""
+    tables = {kind: Table(kind, table, 4096) for kind, table in TABLES.items()}
+    queues = [mqueue(name, (0, 0, 0o600), (1, 2), (10, 8192, 1, 16), 7) for name in (b"left", b"\x1b[2J")]
+    return Inventory(tables, [*queues, mqueue(b"closed", (0, 0, 0), (1, 2), None)])
 
 
 def record(root: Path, event: str, **more: Any) -> dict[str, Any]:
@@ -84,10 +85,10 @@ def decided(**sysctl: str) -> Any:
 
 def findings() -> dict[str, Any]:
     """Return what a teardown finds."""
-    objects = inventory()
+    found = inventory()
     return {
-        "leftovers": totals(objects),
-        "objects": [{**each, "fate": "freed"} for each in largest(objects)],
+        "leftovers": found.totals(),
+        "objects": [{**each, "fate": "freed"} for each in found.largest()],
         "objects_omitted": 0,
         "drift": drift({"kernel.shmmax": 1}, KERNEL_DEFAULTS),
     }
@@ -230,7 +231,8 @@ def test_unknown_keys_are_valid(tmp_path: Path) -> None:
 
 def test_what_is_shown_is_valid() -> None:
     """The limits of a namespace and its objects make a valid answer of `show`."""
-    objects = inventory()
+    found = inventory()
     container = container_of("c1", "/b", Facts())
-    shown = {"container": container, "limits": texts(read_limits()), "usage": totals(objects), "objects": objects}
+    usage, objects = found.totals(), found.objects()
+    shown = {"container": container, "limits": texts(read_limits()), "usage": usage, "objects": objects}
     assert faults("show-v1", shown) == []

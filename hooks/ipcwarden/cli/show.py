@@ -13,14 +13,14 @@ from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
-from ipcwarden.core.findings import totals
 from ipcwarden.core.sysctls import BYTES, NAMES
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.files import open_place
+from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
-from ipcwarden.host.procfs import inventory, read_limits
+from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.life import identity_of, is_living, texts
 from ipcwarden.stages.site import Site
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Object
     from ipcwarden.layout import Place
 
 _COLUMNS = ("RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%")
@@ -98,12 +97,12 @@ def look(root: str, text: str) -> Document:
     demand_namespace(site, f"show {text}")
     fd = open_pinned(pins, extract.text(entry, "pin"), identity)
     join(fd, site.hosts)
-    objects: list[Object] = inventory()
+    inventory = take_inventory(quietly=True)
     return {
         "container": extract.at(entry, "subject", "container"),
         "limits": texts(read_limits()),
-        "usage": totals(objects),
-        "objects": [dict(each) for each in objects],
+        "usage": inventory.totals(),
+        "objects": [dict(each) for each in inventory.objects()],
         "subject": entry["subject"],
         "shared": _is_shared(site, entry),
     }

@@ -14,15 +14,15 @@ from ipcwarden.cli.processes import Claim
 from ipcwarden.core.amendment import NATIVE, REQUESTED, runs_us
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.findings import totals
 from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
 from ipcwarden.core.spec import MAX_SPEC_BYTES, Request, Spec, request_of
 from ipcwarden.errors import KernelError, NamespaceError, StateError, WardenError
 from ipcwarden.files import read
+from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import INITIAL_INODE, identify, join, open_of
-from ipcwarden.host.procfs import inventory, read_limits
+from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.case import Case, as_asked, as_running, open_case, plan_of, read_spec
 from ipcwarden.stages.life import is_living, limits_of, texts
 from ipcwarden.stages.site import Site
@@ -128,12 +128,12 @@ def _look_here(root: str, pid: int, place: tuple[int, int]) -> Document:
         return None  # it has left, or its pid is another's by now
     identity = identify(fd, site.features)
     join(fd, site.hosts)
-    objects = inventory()
+    inventory = take_inventory(quietly=True)
     return {
         "id": identity.id or None,
         "limits": texts(read_limits()),
-        "usage": totals(objects),
-        "objects": [dict(each) for each in objects],
+        "usage": inventory.totals(),
+        "objects": [dict(each) for each in inventory.objects()],
     }
 
 

@@ -1,103 +1,198 @@
 """IPC objects as the kernel lists them: /proc/sysvipc (sysvipc(5)) and the mqueue filesystem (mq_overview(7)).
 
 An object is a dict that goes into a record as it is, under the names that `lsipc -J` uses, in lower case; `size` and
-the like are bytes.  `bytes` is the memory it holds now, `claimed` what it counts for against a limit.
+the like are bytes.  `bytes` is the memory it holds now, `claimed` what it counts for against a limit.  There can be
+98 000: no dict is made of one before somebody asks for it.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import TypeAlias
 
+    from ipcwarden.core.documents import Document
+
     Object: TypeAlias = dict[str, int | str]
+    Chosen: TypeAlias = Mapping[str, Sequence[int]]
 
 KINDS = ("shm", "sem", "msg", "mqueue")
+MOST_OBJECTS = 100  # in a record
 _SHM_DEST, _SHM_LOCKED = 0o1000, 0o2000  # linux/shm.h, shown among the permissions
 _SEMAPHORE = 64  # sizeof(struct sem), ipc/sem.c
 _MESSAGE = 72  # struct msg_msg and the slab's rounding: what an empty message takes
 _QUEUED = 48  # struct msg_msg, as mqueue_get_tree_node_size charges it to RLIMIT_MSGQUEUE (ipc/mqueue.c)
 _TREE_NODES = 32768
 
-
-def parse_table(kind: str, table: bytes, page: int) -> list[Object]:
-    """Parse one of /proc/sysvipc/{shm,sem,msg}, in the kernel's order.  `page` is the page size in bytes."""
-    parse = {"shm": _shm, "sem": _sem, "msg": _msg}[kind]
-    return [parse([int(word) for word in _octal(line)], page) for line in table.splitlines()[1:]]
-
-
-def _octal(line: bytes) -> list[bytes | str]:
-    # The third column is octal in all three tables; the rest is decimal.
-    words: list[bytes | str] = list(line.split())
-    words[2] = str(int(words[2], 8))
-    return words
-
-
-def _key(number: int) -> str:
-    return f"0x{number & 0xFFFFFFFF:08x}"
+# The words of a line, as sysvipc_*_proc_show of ipc/{shm,sem,msg}.c print them, and what a record says of an object.
+_PRINTED = {
+    "shm": "key id perms size cpid lpid nattch owner gid cuid cgid attach detach ctime rss swap",
+    "sem": "key id perms nsems owner gid cuid cgid otime ctime",
+    "msg": "key id perms usedbytes msgs lspid lrpid owner gid cuid cgid send recv ctime",
+}
+_TOLD = {
+    "shm": "size nattch status ctime attach detach cpid lpid",
+    "sem": "nsems otime ctime",
+    "msg": "usedbytes msgs ctime send recv lspid lrpid",
+}
 
 
-def _base(kind: str, columns: list[int], owner: int) -> Object:
-    uid, gid, cuid, cgid = columns[owner : owner + 4]
-    return {
-        "kind": kind,
-        "key": _key(columns[0]),
-        "id": columns[1],
-        "perms": f"{columns[2] & 0o777:04o}",
-        "owner": str(uid),
-        "gid": gid,
-        "cuid": cuid,
-        "cgid": cgid,
-    }
+class Table:
+    """One of /proc/sysvipc/{shm,sem,msg}, of which columns and objects are cut out when they are asked for.
+
+    The kernel's widths are only the least: a key below zero takes more, pids and uids past 99999 too.  So words are
+    counted, from the end of the line that is nearer.
+    """
+
+    def __init__(self, kind: str, text: bytes, page: int) -> None:
+        """Take a table whole, with its heading.  `page` is the page size in bytes."""
+        self.kind = kind
+        self._names = _PRINTED[kind].split()
+        self._lines = text.splitlines()[1:]
+        self._page = page
+        self._columns: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        """Return how many objects there are."""
+        return len(self._lines)
+
+    def column(self, name: str) -> list[int]:
+        """Return a column by the name that records give it, in the kernel's order.
+
+        `key` is signed, as it is printed, `perms` are with SHM_DEST and SHM_LOCKED; `rss` and `swap` are there as well.
+        """
+        if name not in self._columns:
+            self._columns[name] = self._cut(name) if name in self._names else self._reckoned(name)
+        return self._columns[name]
+
+    def _cut(self, name: str) -> list[int]:
+        before = self._names.index(name)
+        behind = len(self._names) - before
+        if name == "perms":
+            return [int(line.split(None, before + 1)[before], 8) for line in self._lines]
+        if before < behind:
+            return [int(line.split(None, before + 1)[before]) for line in self._lines]
+        return [int(line.rsplit(None, behind)[-behind]) for line in self._lines]
+
+    def _reckoned(self, name: str) -> list[int]:
+        if name == "claimed":
+            return self._claimed()
+        if self.kind == "shm":
+            return [rss + swap for rss, swap in zip(self.column("rss"), self.column("swap"), strict=True)]
+        if self.kind == "sem":
+            return [number * _SEMAPHORE for number in self.column("nsems")]
+        pairs = zip(self.column("usedbytes"), self.column("msgs"), strict=True)
+        return [used + messages * _MESSAGE for used, messages in pairs]
+
+    def _claimed(self) -> list[int]:
+        if self.kind != "shm":
+            return self.column("bytes")
+        return [-(-size // self._page) * self._page for size in self.column("size")]
+
+    def object(self, index: int) -> Object:
+        """Return one object, as it goes into a record."""
+        words = self._lines[index].split()
+        found: Object = {name: int(word) for name, word in zip(self._names, words, strict=True)}
+        perms = int(words[2], 8)
+        status = [word for bit, word in ((_SHM_DEST, "dest"), (_SHM_LOCKED, "locked")) if perms & bit]
+        found.update(kind=self.kind, key=f"0x{int(words[0]) & 0xFFFFFFFF:08x}", perms=f"{perms & 0o777:04o}")
+        found.update(owner=str(found["owner"]), status=",".join(status))
+        found.update(bytes=self.column("bytes")[index], claimed=self.column("claimed")[index])
+        told = f"kind key id perms owner gid cuid cgid {_TOLD[self.kind]} bytes claimed"
+        return {name: found[name] for name in told.split()}
 
 
-def _shm(columns: list[int], page: int) -> Object:
-    # key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap
-    found = _base("shm", columns, 7)
-    size, flags = columns[3], columns[2]
-    status = [word for bit, word in ((_SHM_DEST, "dest"), (_SHM_LOCKED, "locked")) if flags & bit]
-    found.update(size=size, nattch=columns[6], status=",".join(status), ctime=columns[13], attach=columns[11])
-    found.update(detach=columns[12], cpid=columns[4], lpid=columns[5])
-    found.update(bytes=columns[14] + columns[15], claimed=-(-size // page) * page)
-    return found
+class Inventory:
+    """All objects that are visible in a namespace.
 
+    `chosen` are some of them, as indices by kind; a kind that it does not name has none.  Without it: all of them.
+    """
 
-def _sem(columns: list[int], _page: int) -> Object:
-    # key semid perms nsems uid gid cuid cgid otime ctime
-    found = _base("sem", columns, 4)
-    size = columns[3] * _SEMAPHORE
-    found.update(nsems=columns[3], otime=columns[8], ctime=columns[9], bytes=size, claimed=size)
-    return found
+    def __init__(self, tables: dict[str, Table], queues: list[Object]) -> None:
+        """Take the tables of shm, sem and msg, and the POSIX queues."""
+        self.tables = tables
+        self.queues = queues
 
+    def __len__(self) -> int:
+        """Return how many objects there are."""
+        return sum(map(len, self.tables.values())) + len(self.queues)
 
-def _msg(columns: list[int], _page: int) -> Object:
-    # key msqid perms cbytes qnum lspid lrpid uid gid cuid cgid stime rtime ctime
-    found = _base("msg", columns, 7)
-    size = columns[3] + columns[4] * _MESSAGE
-    found.update(usedbytes=columns[3], msgs=columns[4], ctime=columns[13], send=columns[11], recv=columns[12])
-    found.update(lspid=columns[5], lrpid=columns[6], bytes=size, claimed=size)
-    return found
+    def object(self, kind: str, index: int) -> Object:
+        """Return one object, as it goes into a record."""
+        return self.tables[kind].object(index) if kind in self.tables else self.queues[index]
+
+    def objects(self) -> list[Object]:
+        """Return all objects by kind, in the kernel's order."""
+        return [self.object(kind, index) for kind in KINDS for index in self._indices(kind, None)]
+
+    def totals(self, chosen: Chosen | None = None) -> dict[str, Document]:
+        """Return {shm, sem, msg, mqueue}: {count, bytes (held), claimed}."""
+        found: dict[str, Document] = {}
+        for kind in KINDS:
+            these = self._indices(kind, chosen)
+            held, claimed = self._column(kind, "bytes"), self._column(kind, "claimed")
+            found[kind] = {
+                "count": len(these),
+                "bytes": sum([held[index] for index in these]),
+                "claimed": sum([claimed[index] for index in these]),
+            }
+        return found
+
+    def largest(self, most: int = MOST_OBJECTS, chosen: Chosen | None = None) -> list[Object]:
+        """Return at most `most` objects, the largest first: bytes held, then claimed, then the kernel's order."""
+        found: list[Object] = []
+        for kind in KINDS:
+            # Two sorts that keep the order of equals: no pair is made of the two numbers of 32 768 objects.
+            ranked = sorted(self._indices(kind, chosen), key=self._column(kind, "claimed").__getitem__, reverse=True)
+            ranked.sort(key=self._column(kind, "bytes").__getitem__, reverse=True)
+            found += [self.object(kind, index) for index in ranked[:most]]
+        return sorted(found, key=lambda each: (-int(each["bytes"]), -int(each["claimed"])))[:most]
+
+    def _indices(self, kind: str, chosen: Chosen | None) -> Sequence[int]:
+        if chosen is not None:
+            return chosen.get(kind, ())
+        return range(len(self.tables.get(kind, self.queues)))
+
+    def _column(self, kind: str, name: str) -> list[int]:
+        if kind in self.tables:
+            return self.tables[kind].column(name)
+        return [int(each[name]) for each in self.queues]
 
 
 def mqueue(
-    name: bytes, owner: tuple[int, int, int], times: tuple[int, int], status: tuple[int, int, int, int]
+    name: bytes,
+    owner: tuple[int, int, int],
+    times: tuple[int, int],
+    status: tuple[int, int, int, int | None] | None,
+    notify: int = 0,
 ) -> Object:
     """Return a POSIX queue as an object.
 
-    `owner` is (uid, gid, mode), `times` (ctime, mtime), `status` (mq_maxmsg, mq_msgsize, messages, bytes in them).
+    `owner` is (uid, gid, mode), `times` (ctime, mtime), `status` (mq_maxmsg, mq_msgsize, messages, bytes in them),
+    `notify` who waits to be told of a message.  Where the bytes are None, for they were not read, `bytes` are the most
+    that can be in so many messages.  Without `status`, where it could not be opened, nothing is known of what it holds.
     """
-    most, size, messages, used = status
     uid, gid, mode = owner
     plain = name.isascii() and all(0x20 <= byte <= 0x7E for byte in name)
     found: Object = {"kind": "mqueue", "name": f"/{name.decode('ascii')}"} if plain else {"kind": "mqueue"}
     if not plain:
         found["name_hex"] = name.hex()
     found.update(perms=f"{mode & 0o7777:04o}", owner=str(uid), gid=gid, ctime=times[0], mtime=times[1])
-    found.update(maxmsg=most, msgsize=size, msgs=messages, usedbytes=used, bytes=used + messages * _QUEUED)
+    if status is None:
+        found.update(bytes=0, claimed=0)
+        return found
+    most, size, messages, used = status
+    found.update(maxmsg=most, msgsize=size, msgs=messages)
+    if used is not None:
+        found["usedbytes"] = used
+    if notify:
+        found["notify"] = notify
+    found["bytes"] = (messages * size if used is None else used) + messages * _QUEUED
     found["claimed"] = most * size + most * _QUEUED + min(most, _TREE_NODES) * _QUEUED
     return found
 
 
-def queued_bytes(status: bytes) -> int:
-    """Return QSIZE of a queue's file: the bytes of its messages' bodies."""
-    return int(status.partition(b"QSIZE:")[2].split(None, 1)[0])
+def queue_status(content: bytes) -> tuple[int, int]:
+    """Return what a queue's file says: QSIZE, the bytes of its messages' bodies, and NOTIFY_PID, 0 for nobody."""
+    return int(content.partition(b"QSIZE:")[2].split(None, 1)[0]), int(content.partition(b"NOTIFY_PID:")[2])

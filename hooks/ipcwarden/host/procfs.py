@@ -1,19 +1,15 @@
-"""What /proc tells of processes, memory and the current IPC namespace (proc(5), sysvipc(5))."""
+"""What /proc tells of processes, memory and the limits of the current IPC namespace (proc(5))."""
 
 from __future__ import annotations
 
 import posix
 
-from ipcwarden.core.objects import mqueue, parse_table, queued_bytes
 from ipcwarden.core.sysctls import FILES, file_of, path_of, spelled
 from ipcwarden.errors import ApplyError, KernelError, why
-from ipcwarden.files import O_FILE
-from ipcwarden.syscalls import mount_mqueue, mq_getattr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Object
 
 _UNSET = 0xFFFFFFFF  # loginuid of what no login has started
 
@@ -196,43 +192,3 @@ def _write_as_we_are(path: str, text: str) -> int:
         return posix.write(fd, text.encode("ascii"))
     finally:
         posix.close(fd)
-
-
-def inventory() -> list[Object]:
-    """Return every object that is visible in the current IPC namespace.  Raises `KernelError`."""
-    page = posix.sysconf("SC_PAGE_SIZE")
-    found: list[Object] = []
-    try:
-        for kind in ("shm", "sem", "msg"):
-            found += parse_table(kind, slurp(f"/proc/sysvipc/{kind}"), page)
-    except OSError as error:
-        raise KernelError(f"cannot list the System V objects: {why(error)}", "CONFIG_SYSVIPC, /proc") from error
-    try:
-        directory = mount_mqueue()
-        try:
-            names = posix.listdir(directory)
-            found += [each for name in names if (each := _queue(directory, name))]
-        finally:
-            posix.close(directory)
-    except OSError as error:
-        raise KernelError(f"cannot list the POSIX message queues: {why(error)}", "CONFIG_POSIX_MQUEUE") from error
-    return found
-
-
-def _queue(directory: int, name: str) -> Object | None:
-    try:
-        fd = posix.open(name, posix.O_RDONLY | O_FILE, dir_fd=directory)
-    except FileNotFoundError:
-        return None  # it was unlinked while we looked
-    try:
-        status = posix.fstat(fd)
-        most, size, messages = mq_getattr(fd)
-        used = queued_bytes(posix.read(fd, 256)) if messages else 0
-    finally:
-        posix.close(fd)
-    return mqueue(
-        name.encode("utf-8", "surrogateescape"),
-        (status.st_uid, status.st_gid, status.st_mode),
-        (int(status.st_ctime), int(status.st_mtime)),
-        (most, size, messages, used),
-    )

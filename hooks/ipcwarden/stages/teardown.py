@@ -5,14 +5,15 @@ from __future__ import annotations
 import posix
 
 from ipcwarden.core.digests import entry_key
-from ipcwarden.core.findings import drift, largest, totals
+from ipcwarden.core.findings import drift
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.journal import append, unwritten
+from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
-from ipcwarden.host.procfs import holders, inventory, read_limits
+from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain, moment
@@ -127,14 +128,14 @@ def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Documen
 
 
 def _seen(site: Site, entry: Entry) -> dict[str, Document]:
-    objects = inventory()
+    inventory = take_inventory()
     limits = read_limits()
     wanted = since_widened(site, entry.document, wanted_of(entry.document))
-    shown = largest(objects)
+    shown = inventory.largest()
     return {
-        "totals": totals(objects),
+        "totals": inventory.totals(),
         "objects": [dict(each) for each in shown],
-        "objects_omitted": len(objects) - len(shown),
+        "objects_omitted": len(inventory) - len(shown),
         "drift": drift(wanted, limits) if site.subject["enforced"] else [],
     }
 
