@@ -1,0 +1,143 @@
+"""Whose an object is follows from who has a pid for it; whether it goes, from that and the profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipcwarden.core.attribution import (
+    CREATOR,
+    IN_USE,
+    RECEIVER,
+    USER,
+    Sign,
+    Terms,
+    Verdict,
+    View,
+    judge,
+    last_change,
+    why_not,
+)
+
+if TYPE_CHECKING:
+    from ipcwarden.core.objects import Object
+
+NOBODY = View({})
+
+
+def sees(kind: str, bits: int) -> View:
+    """Make a view with a pid for object 7."""
+    return View({kind: {7: bits}})
+
+
+MADE = sees("shm", CREATOR)
+USED = sees("sem", USER)
+CASES: dict[str, tuple[Any, ...]] = {
+    # kind, sign, our view, living views, doubt -> confidence, evidence
+    "attached": ("shm", Sign("attached", CREATOR), MADE, [NOBODY], (), "in-use", "attached"),
+    "waiters": ("sem", Sign("waiters"), USED, [NOBODY], (), "in-use", "waiters"),
+    "notify": ("mqueue", Sign("notify"), NOBODY, [NOBODY], (), "in-use", "notify"),
+    "a living maker": ("shm", Sign("", CREATOR), MADE, [NOBODY, MADE], (), "in-use", "creator-lives"),
+    "a living user": ("shm", Sign("", CREATOR), MADE, [sees("shm", USER)], (), "in-use", "last-user-lives"),
+    "both": ("shm", Sign("", CREATOR), MADE, [MADE, sees("shm", USER)], (), "in-use", "creator-lives last-user-lives"),
+    "a living receiver": ("msg", Sign(), sees("msg", USER), [sees("msg", RECEIVER)], (), "in-use", "last-user-lives"),
+    "use beats doubt": ("shm", Sign("", CREATOR), MADE, [MADE], ("no-answer",), "in-use", "creator-lives"),
+    "maker gone": ("shm", Sign("", CREATOR), MADE, [NOBODY, NOBODY], (), "proven", "creator-gone"),
+    "nobody lives": ("shm", Sign("", CREATOR), MADE, [], (), "proven", "creator-gone"),
+    "both gone": (
+        "shm",
+        Sign("", CREATOR | USER),
+        sees("shm", CREATOR | USER),
+        [NOBODY],
+        (),
+        "proven",
+        "creator-gone last-user-gone",
+    ),
+    "user gone": ("sem", Sign("", USER), USED, [NOBODY], (), "proven", "last-user-gone"),
+    "both ends gone": (
+        "msg",
+        Sign("", USER | RECEIVER),
+        sees("msg", USER | RECEIVER),
+        [NOBODY],
+        (),
+        "proven",
+        "last-user-gone",
+    ),
+    "never used": ("msg", Sign(), NOBODY, [NOBODY], (), "plausible", "never-used"),
+    "queue": ("mqueue", Sign(), NOBODY, [NOBODY], (), "plausible", "no-pids"),
+    "doubt": ("shm", Sign("", CREATOR), MADE, [NOBODY], ("no-answer",), "unknown", "no-answer"),
+    "doubt of a queue": ("mqueue", Sign(), NOBODY, [], ("no-pid-namespace",), "unknown", "no-pid-namespace"),
+    "maker out of sight": ("shm", Sign("", CREATOR), NOBODY, [NOBODY], (), "unknown", "out-of-sight"),
+    "half out of sight": ("shm", Sign("", CREATOR | USER), MADE, [NOBODY], (), "unknown", "out-of-sight"),
+    "unread by us": ("sem", Sign("", USER), View({}, frozenset({7})), [NOBODY], (), "unknown", "too-many"),
+    "unread by them": ("sem", Sign("", USER), USED, [View({}, frozenset({7}))], (), "unknown", "too-many"),
+    "another unread": ("sem", Sign("", USER), USED, [View({}, frozenset({8}))], (), "proven", "last-user-gone"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sign", "ours", "living", "doubt", "confidence", "evidence"), CASES.values(), ids=CASES
+)
+def test_judges(
+    kind: str, sign: Sign, ours: View, living: list[View], doubt: tuple[str, ...], confidence: str, evidence: str
+) -> None:
+    """Each sort of evidence comes to its verdict."""
+    verdict = judge(kind, 7, sign, ours, living, doubt)
+    assert verdict == Verdict(confidence, tuple(evidence.split()))
+    assert verdict.is_leftover is (confidence != IN_USE)
+
+
+BITS = st.integers(0, 7)
+VIEWS = st.builds(sees, st.just("shm"), BITS)
+
+
+@given(st.lists(VIEWS, max_size=3), VIEWS, BITS, st.booleans())
+def test_proves_nothing_that_the_living_have_a_pid_for(living: list[View], ours: View, used: int, doubt: bool) -> None:
+    """Whatever else is seen: one living pid, or one that could not be asked, and nothing is proven."""
+    verdict = judge("shm", 7, Sign("", used), ours, living, ("no-answer",) if doubt else ())
+    if doubt or any(view.pids["shm"][7] for view in living):
+        assert verdict.confidence != "proven"
+
+
+ANCIENT: Object = {"kind": "shm", "key": "0x00000000", "owner": "0", "ctime": 10, "detach": 40, "attach": 90}
+KEYED: Object = {**ANCIENT, "key": "0x00001234"}
+QUEUE: Object = {"kind": "msg", "key": "0x00000000", "owner": "0", "ctime": 10, "send": 20, "recv": 30}
+POSIX: Object = {"kind": "mqueue", "name": "/q", "owner": "0", "ctime": 10}
+PROOF = Verdict("proven", ("creator-gone",))
+MAYBE = Verdict("plausible", ("never-used",))
+DARK = Verdict("unknown", ("no-answer",))
+NAMED = ({"kind": "shm", "key": "0x00001234", "age": 60}, {"kind": "mqueue", "age": 0}, {"kind": "msg", "age": 60})
+ALL = {"leftovers": "remove", "reap": NAMED}
+DECISIONS: dict[str, tuple[Any, ...]] = {
+    "report": (ANCIENT, PROOF, {"leftovers": "report", "reap": NAMED}, 1000, "report"),
+    "permissive": (ANCIENT, PROOF, {**ALL, "mode": "permissive"}, 1000, "permissive"),
+    "private at once": (ANCIENT, PROOF, {"leftovers": "remove"}, 40, ""),
+    "kept": (ANCIENT, PROOF, {**ALL, "keep": ({"kind": "shm"},)}, 1000, "keep"),
+    "keyed": (KEYED, PROOF, {"leftovers": "remove"}, 1000, "not-named"),
+    "keyed and named": (KEYED, PROOF, ALL, 100, ""),
+    "keyed and young": (KEYED, PROOF, ALL, 99, "young"),
+    "the clock went back": (KEYED, PROOF, ALL, 5, "young"),
+    "msg": (QUEUE, PROOF, {"leftovers": "remove"}, 1000, "not-named"),
+    "msg and named": (QUEUE, PROOF, ALL, 90, ""),
+    "msg and young": (QUEUE, PROOF, ALL, 89, "young"),
+    "queue": (POSIX, MAYBE, ALL, 1000, "queue"),
+    "plausible": (QUEUE, MAYBE, ALL, 1000, "plausible"),
+    "unknown": (ANCIENT, DARK, ALL, 1000, "unknown"),
+    "in use": (KEYED, Verdict("in-use", ("attached",)), ALL, 1000, "in-use"),
+}
+
+
+@pytest.mark.parametrize(("found", "verdict", "terms", "now", "why"), DECISIONS.values(), ids=DECISIONS)
+def test_decides(found: Object, verdict: Verdict, terms: dict[str, Any], now: float, why: str) -> None:
+    """Only what is proven goes, and of that only what nobody else could find or the profile names."""
+    assert why_not(found, verdict, Terms(**terms), now) == why
+
+
+def test_age_counts_from_the_last_change() -> None:
+    """Of a segment detaching counts, of an array the last operation, of a queue the last message."""
+    assert last_change(ANCIENT) == 40
+    assert last_change({"kind": "sem", "ctime": 10, "otime": 12}) == 12
+    assert last_change(QUEUE) == 30
