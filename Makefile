@@ -41,7 +41,7 @@ lint: built ## ruff, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --package support --package matrix
+	MYPYPATH=tests $(BIN)/mypy --package support --package matrix --package apps
 
 test: lint ## all of them, in less than ten minutes (root)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-kernel test-unit test-e2e-engines test-e2e-rest
@@ -65,7 +65,14 @@ test-e2e-rest: built
 test-matrix: built ## all tests on older and newer engines, in Debian roots; writes docs/compatibility.md (root, 30 min; REFRESH=1 makes the roots anew)
 	tests/matrix/run bookworm trixie sid
 
-test-apps bench: ## come with a later release
+test-apps: built build/apps/root/.made ## real applications, from packages that it downloads: stress-ng, PostgreSQL (root; Debian)
+	$(MACHINE) $(BIN)/pytest tests/apps
+
+build/apps/root/.made: tests/apps/root
+	tests/apps/root $(@D) stress-ng postgresql
+	@touch $@
+
+bench: ## comes with a later release
 	@echo "make $@ comes with a later release; this one has: make test" >&2; exit 1
 
 clean: ## remove what was built

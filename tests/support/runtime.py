@@ -58,6 +58,14 @@ class Runtime:
         self.kill(name).check()
         until(lambda: (self.state(name) or {}).get("status") == "stopped", f"{name} to be stopped")
 
+    def pause(self, name: str) -> Result:
+        """Let a container's processes stand still."""
+        return self._call("pause", name)
+
+    def resume(self, name: str) -> Result:
+        """Let them go on."""
+        return self._call("resume", name)
+
     def delete(self, name: str, *, force: bool = False) -> Result:
         """Delete a container, which is when its poststop hooks run."""
         return self._call("delete", *["--force"] * force, name)
