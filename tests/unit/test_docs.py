@@ -281,7 +281,9 @@ def test_events_are_those_of_the_log() -> None:
     assert [event for row in table(AUDIT, "Events") for event in code(row[0])] == list(EVENTS)
 
 
-@pytest.mark.parametrize("name", ["container", "sysctl", "violation", "total", "object", "drift", "namespace"])
+@pytest.mark.parametrize(
+    "name", ["container", "sysctl", "violation", "total", "object", "drift", "namespace", "dev_shm", "file"]
+)
 def test_fields_of_a_part_are_those_of_the_schema(name: str) -> None:
     """Every one, and no other."""
     rows = [field for row in table(AUDIT, name) for field in code(row[0])]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 SHM = "/dev/shm"  # noqa: S108  (where POSIX shared memory is)
 MOST_FILES = 20
-_MANY = 1000  # files that are kept before the smallest are let go
-_BLOCK = 512  # bytes that st_blocks counts in, whatever the file system (stat(2))
+_MANY_FILES = 1000  # files that are kept before the smallest are let go
+_FILE_BLOCK = 512  # bytes that st_blocks counts in, whatever the file system (stat(2))
 
 
 @value
@@ -54,25 +54,25 @@ def files_document(files: Iterable[ShmFile], old: Container[int] | None = None) 
     for number, file in enumerate(files):
         count += 1
         if file.inode not in linked:
-            held += file.blocks * _BLOCK
+            held += file.blocks * _FILE_BLOCK
         if file.links > 1:
             linked.add(file.inode)
         kept.append((-file.blocks, number, file))
-        if len(kept) >= _MANY:
-            kept = _largest(kept)
-    shown = [_document(file, old) for _, _, file in _largest(kept)]
+        if len(kept) >= _MANY_FILES:
+            kept = _largest_files(kept)
+    shown = [_file_document(file, old) for _, _, file in _largest_files(kept)]
     return {"count": count, "bytes": held, "files": list(shown), "files_omitted": count - len(shown)}
 
 
-def _largest(kept: list[tuple[int, int, ShmFile]]) -> list[tuple[int, int, ShmFile]]:
+def _largest_files(kept: list[tuple[int, int, ShmFile]]) -> list[tuple[int, int, ShmFile]]:
     return sorted(kept, key=lambda each: each[:2])[:MOST_FILES]
 
 
-def _document(file: ShmFile, old: Container[int] | None) -> dict[str, Document]:
+def _file_document(file: ShmFile, old: Container[int] | None) -> dict[str, Document]:
     plain = file.name.isascii() and all(0x20 <= byte <= 0x7E for byte in file.name)
     found: dict[str, Document] = {"name": file.name.decode("ascii")} if plain else {"name_hex": file.name.hex()}
     found.update(owner=str(file.uid), gid=file.gid, perms=f"{file.mode & 0o7777:04o}", size=file.size)
-    found.update(bytes=file.blocks * _BLOCK, ctime=file.ctime)
+    found.update(bytes=file.blocks * _FILE_BLOCK, ctime=file.ctime)
     if old is not None and file.inode not in old:
         found["new"] = True
     return found

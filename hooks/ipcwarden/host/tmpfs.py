@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WAY = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_LIST = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_PASSABLE = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_LISTABLE = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _DEEPEST = 8
-_DIRECTORY, _FORMAT = 0o040000, 0o170000  # S_IFDIR, S_IFMT
+_S_DIRECTORY, _S_FORMAT = 0o040000, 0o170000  # S_IFDIR, S_IFMT
 
 
 class Shelf:
@@ -58,7 +58,7 @@ class Shelf:
         except FileNotFoundError:
             return  # it went while we looked
         path = prefix + name.encode("utf-8", "surrogateescape")
-        if status.st_mode & _FORMAT != _DIRECTORY:
+        if status.st_mode & _S_FORMAT != _S_DIRECTORY:
             yield ShmFile(
                 path,
                 status.st_ino,
@@ -72,7 +72,7 @@ class Shelf:
             )
             return
         try:
-            below = posix.open(name, _LIST, dir_fd=directory)
+            below = posix.open(name, _LISTABLE, dir_fd=directory)
         except OSError:
             self.partial = True  # not ours to look into, or gone
             return
@@ -94,14 +94,14 @@ def open_shelf(path: str, hosts_too: bool = False) -> Shelf | None:
         return None
     fd = -1
     try:
-        fd = posix.open("/", _WAY)
+        fd = posix.open("/", _PASSABLE)
         for part in path.split("/"):
             if part:
-                below = posix.open(part, _WAY, dir_fd=fd)
+                below = posix.open(part, _PASSABLE, dir_fd=fd)
                 posix.close(fd)
                 fd = below
         if file_system(fd) == TMPFS_MAGIC and (hosts_too or not _is_hosts_shm(fd)):
-            return Shelf(posix.open(".", _LIST, dir_fd=fd))
+            return Shelf(posix.open(".", _LISTABLE, dir_fd=fd))
     except (OSError, ValueError):
         pass
     finally:

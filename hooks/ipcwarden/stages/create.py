@@ -37,6 +37,7 @@ from ipcwarden.stages.company import (
     since_widened,
     widen,
 )
+from ipcwarden.stages.devshm import shm_noted
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
 from ipcwarden.stages.rlimits import limit_queues
 
@@ -333,6 +334,7 @@ def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pi
         leftovers=case.profile.leftovers if case.profile else "report",
         subject=dict(site.subject),
         **{each: True for each in ("privileged", "user_namespace") if fact(case.facts, each)},
+        **shm_noted(case.spec),
     )
     return name
 

@@ -15,6 +15,7 @@ from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
+from ipcwarden.stages.devshm import shm_seen
 from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
 from ipcwarden.stages.site import complain, moment
 
@@ -124,7 +125,7 @@ def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Documen
     finally:
         posix.close(fd)
     assert isinstance(findings, dict)
-    return findings
+    return {**findings, **shm_seen(entry.document)}
 
 
 def _seen(site: Site, entry: Entry) -> dict[str, Document]:
@@ -197,4 +198,5 @@ def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Docum
         "objects": [{**each, "fate": fate} for each in objects if isinstance(each, dict)],
         "objects_omitted": findings["objects_omitted"],
         "drift": findings["drift"],
+        **{name: findings[name] for name in ("dev_shm",) if name in findings},
     }
