@@ -124,10 +124,10 @@ def _left(record: Record) -> list[str]:
     ]
     if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
         return ["its namespace went with an earlier boot", *drift]
-    here = _totals(extract.at(record, "present"))
+    here = amounts(extract.at(record, "present"))
     if extract.at(record, "present") is not None:
         return [f"its namespace is still in use, with {here or 'no objects'}", *drift]
-    left = _totals(extract.at(record, "leftovers"))
+    left = amounts(extract.at(record, "leftovers"))
     holders = extract.rows(record, "namespace", "holders")
     held = ", ".join(f"{extract.text(each, 'command')}({extract.text(each, 'pid')})" for each in holders)
     destroyed = extract.at(record, "namespace", "destroyed")
@@ -136,7 +136,8 @@ def _left(record: Record) -> list[str]:
     return [f"{left} freed" if left else "nothing visible left", *drift]
 
 
-def _totals(totals: Document) -> str:
+def amounts(totals: Document) -> str:
+    """Return totals in words, empty where there is nothing."""
     return ", ".join(
         f"{extract.number(totals, kind, 'count')} {kind} {size(extract.number(totals, kind, 'bytes'))}"
         for kind in KINDS
