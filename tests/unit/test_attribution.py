@@ -17,10 +17,13 @@ from ipcwarden.core.attribution import (
     Terms,
     Verdict,
     View,
+    changes,
     judge,
-    last_change,
+    uses,
+    view_of,
     why_not,
 )
+from ipcwarden.core.objects import Table
 
 if TYPE_CHECKING:
     from ipcwarden.core.objects import Object
@@ -136,8 +139,49 @@ def test_decides(found: Object, verdict: Verdict, terms: dict[str, Any], now: fl
     assert why_not(found, verdict, Terms(**terms), now) == why
 
 
+SHM = b"""key shmid
+0 7 600 9 21 0 0 0 0 0 0 0 0 50 0 0
+0 8 600 9 22 23 0 0 0 0 0 60 70 50 0 0
+"""
+SEM = b"""key semid
+0 7 600 1 0 0 0 0 0 50
+0 8 600 1 0 0 0 0 60 50
+"""
+MSG = b"""key msqid
+0 7 600 0 0 0 0 0 0 0 0 0 0 50
+0 8 600 0 0 22 0 0 0 0 0 60 0 50
+0 9 600 0 0 22 23 0 0 0 0 60 70 50
+"""
+TABLES = {kind: Table(kind, text, 4096) for kind, text in (("shm", SHM), ("sem", SEM), ("msg", MSG))}
+
+
+def test_sees_all_pids() -> None:
+    """What a table or a semaphore has a pid of is seen; 0 is nobody."""
+    view = view_of(TABLES, {8: frozenset({22})}, frozenset({7}))
+    assert view.pids == {"shm": {7: CREATOR, 8: CREATOR | USER}, "sem": {8: USER}, "msg": {8: USER, 9: USER | RECEIVER}}
+    assert view.unread == frozenset({7})
+
+
+def test_sees_who_lives() -> None:
+    """Of those that live only a process counts that was there when the object was last changed."""
+    started = {22: 65, 23: 10}
+    view = view_of(TABLES, {8: frozenset({22, 21})}, frozenset(), lambda pid, when: started.get(pid, 99) <= when)
+    assert view.pids == {"shm": {8: CREATOR | USER}, "sem": {}, "msg": {9: USER | RECEIVER}}
+
+
 def test_age_counts_from_the_last_change() -> None:
     """Of a segment detaching counts, of an array the last operation, of a queue the last message."""
-    assert last_change(ANCIENT) == 40
-    assert last_change({"kind": "sem", "ctime": 10, "otime": 12}) == 12
-    assert last_change(QUEUE) == 30
+    assert {kind: changes(table) for kind, table in TABLES.items()} == {
+        "shm": [50, 70],
+        "sem": [50, 60],
+        "msg": [50, 60, 70],
+    }
+
+
+def test_times_tell_what_was_used() -> None:
+    """What has been attached, operated on, sent to or received from has a pid of who did."""
+    assert {kind: uses(table) for kind, table in TABLES.items()} == {
+        "shm": [CREATOR, CREATOR | USER],
+        "sem": [0, USER],
+        "msg": [0, USER, USER | RECEIVER],
+    }

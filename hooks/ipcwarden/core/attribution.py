@@ -12,13 +12,15 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from ipcwarden.core.objects import Object
+    from ipcwarden.core.objects import Object, Table
     from ipcwarden.core.policy import Selector
 
 # What an object has a pid of, as bits: shm cpid; shm lpid, sem sempid, msg lspid; msg lrpid.
 CREATOR, USER, RECEIVER = 1, 2, 4
+_PIDS = {"shm": ((CREATOR, "cpid"), (USER, "lpid")), "msg": ((USER, "lspid"), (RECEIVER, "lrpid")), "sem": ()}
+_CHANGES = {"shm": ("ctime", "detach"), "sem": ("ctime", "otime"), "msg": ("ctime", "send", "recv")}
 _WORDS = ((CREATOR, "creator"), (USER | RECEIVER, "last-user"))
 IN_USE, PROVEN, PLAUSIBLE, UNKNOWN = "in-use", "proven", "plausible", "unknown"
 _PRIVATE = "0x00000000"
@@ -34,6 +36,48 @@ class View:
 
     pids: dict[str, dict[int, int]]
     unread: frozenset[int] = frozenset()
+
+
+def view_of(
+    tables: Mapping[str, Table],
+    semaphores: Mapping[int, frozenset[int]],
+    unread: frozenset[int],
+    lives: Callable[[int, int], bool] | None = None,
+) -> View:
+    """Return what is seen where these tables were read.
+
+    `semaphores` are the pids that GETPID gave, by array.  With `lives` only those pids count that it tells to be of
+    processes which live, and did when the object was last changed (given in seconds since 1970).
+    """
+    found: dict[str, dict[int, int]] = {kind: {} for kind in tables}
+    for kind, table in tables.items():
+        ids, seen = table.column("id"), found[kind]
+        times = changes(table) if lives else ids
+        for bit, name in _PIDS[kind]:
+            for number, pid, when in zip(ids, table.column(name), times, strict=True):
+                if pid and (lives is None or lives(pid, when)):
+                    seen[number] = seen.get(number, 0) | bit
+        if kind == "sem":
+            for number, when in zip(ids, times, strict=True):
+                if any(lives is None or lives(pid, when) for pid in semaphores.get(number, ())):
+                    seen[number] = USER
+    return View(found, unread)
+
+
+def changes(table: Table) -> list[int]:
+    """Return when each object of a table was last made, changed or used, in seconds since 1970."""
+    return list(map(max, *(table.column(name) for name in _CHANGES[table.kind])))
+
+
+def uses(table: Table) -> list[int]:
+    """Return the bits that each object of a table must have a pid of, as its times tell."""
+    if table.kind == "shm":
+        ends = zip(table.column("attach"), table.column("detach"), strict=True)
+        return [CREATOR | (USER if attach or detach else 0) for attach, detach in ends]
+    if table.kind == "sem":
+        return [USER if otime else 0 for otime in table.column("otime")]
+    ends = zip(table.column("send"), table.column("recv"), strict=True)
+    return [(USER if send else 0) | (RECEIVER if receive else 0) for send, receive in ends]
 
 
 @value
@@ -116,9 +160,5 @@ def why_not(found: Object, verdict: Verdict, terms: Terms, now: float) -> str:
     named = selected(terms.reap, found)
     if named is None:
         return "not-named"
-    return "young" if now - last_change(found) < int(named["age"]) else ""
-
-
-def last_change(found: Object) -> int:
-    """Return when an object was last made, changed or used, in seconds since 1970."""
-    return max(int(found.get(name, 0)) for name in ("ctime", "detach", "otime", "send", "recv"))
+    changed = max(int(found[name]) for name in _CHANGES[str(found["kind"])])
+    return "young" if now - changed < int(named["age"]) else ""
