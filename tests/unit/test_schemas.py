@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ipcwarden.compiler.changes import changes
+from ipcwarden.core.causes import causes_of
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.findings import drift
 from ipcwarden.core.objects import Inventory, Table, mqueue
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "doctor-v1")
+OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "doctor-v1", "sweep-v1")
 PROFILE = Profile("base", {"kernel.shmmax": (None, None, None, 65536), "kernel.sem.semmni": (9, None, None, None)})
 POLICY = Policy("enforcing", "", KERNEL_DEFAULTS, (Rule("all", (), 0, "enforcing"),), (PROFILE,))
 TABLES = {
@@ -115,6 +116,18 @@ def events() -> dict[str, dict[str, Any]]:
         "verified": {"subject": applied, "sysctls": sysctls_of(plan, KERNEL_DEFAULTS), "late": True},
         "teardown": {"subject": applied, "namespace": gone, **findings()},
         "collected": {"subject": applied, "namespace": gone},
+        "drift": {
+            "subject": applied,
+            "namespace": here,
+            "drift": drift({"kernel.shmmax": 1}, KERNEL_DEFAULTS),
+            "causes": causes_of({"privileged": True}, True),
+        },
+        "ungoverned": {
+            "subject": {"container": None, "rule": None, "profile": None},
+            "namespace": here,
+            "pid": 7,
+            "rootless": None,
+        },
         "skipped": {"subject": {"rule": None, "profile": None}, "reason": "no-rule"},
         "error": {"subject": {"container": None, "policy": None}, "reason": "state", "message": "cannot read"},
         "disabled": {"subject": {"container": None}, "until": "2026-11-23T21:04:46Z", "reason": "", "uid": 0},
@@ -202,6 +215,11 @@ def test_what_the_code_records_is_valid(tmp_path: Path, event: str) -> None:
         ("teardown", "objects", [{"kind": "shm"}]),
         ("teardown", "drift", [{"name": "kernel.shmmax", "wanted": 1, "found": 2}]),
         ("error", "reason", "mood"),
+        ("drift", "causes", ["the moon"]),
+        ("drift", "enforced", False),
+        ("ungoverned", "pid", 0),
+        ("teardown", "peaks", {"kernel.shmmni": 3}),
+        ("teardown", "peaks", {"kernel.panic": "3"}),
     ],
 )
 def test_what_is_wrong_is_not_valid(tmp_path: Path, event: str, key: str, wrong: Any) -> None:

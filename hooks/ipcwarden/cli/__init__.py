@@ -32,6 +32,7 @@ VERBS = {
     "disable": "Let containers start ungoverned: the kill switch.",
     "enable": "Govern containers that start from now on again.",
     "gc": "Audit and free what containers left whose poststop never came.",
+    "sweep": "Make one pass over all containers: for a timer.",
 }
 
 

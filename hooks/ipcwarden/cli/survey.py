@@ -70,17 +70,8 @@ class Finding:
 
 def survey(site: Site, policy: Policy | None) -> list[Finding]:
     """Look at all namespaces and judge; changes nothing."""
-    entries = _entries(site)
-    claims = processes.runtimes_claims(site.root)
-    for pid, entry in entries.items():
-        container = extract.at(entry, "subject", "container")
-        parts = (extract.text(container, key) for key in ("id", "bundle", "runtime"))
-        claims[pid] = Claim(*parts)
-    everybody = processes.processes()
-    initial = {each.namespace for each in everybody if each.namespace[1] == INITIAL_INODE}
     found = []
-    for household in census.take(everybody, site.hosts | initial, claims):
-        tenants = [Tenant(each, entries.get(each.pid, {})) for each in household.residents]
+    for household, tenants in inhabited(site):
         try:
             seen = {} if household.hosts else _look(site.root, household)
             found.append(Finding(household, tenants, seen))
@@ -91,6 +82,20 @@ def survey(site: Site, policy: Policy | None) -> list[Finding]:
         if policy is not None:
             _judge(site, policy, found[-1])
     return found
+
+
+def inhabited(site: Site) -> list[tuple[Household, list[Tenant]]]:
+    """Return all namespaces, the host's first, and the containers in each; none is looked into."""
+    entries = _entries(site)
+    claims = processes.runtimes_claims(site.root)
+    for pid, entry in entries.items():
+        container = extract.at(entry, "subject", "container")
+        parts = (extract.text(container, key) for key in ("id", "bundle", "runtime"))
+        claims[pid] = Claim(*parts)
+    everybody = processes.processes()
+    initial = {each.namespace for each in everybody if each.namespace[1] == INITIAL_INODE}
+    households = census.take(everybody, site.hosts | initial, claims)
+    return [(each, [Tenant(one, entries.get(one.pid, {})) for one in each.residents]) for each in households]
 
 
 def _entries(site: Site) -> dict[int, Row]:
@@ -140,7 +145,7 @@ def _look_here(root: str, pid: int, place: tuple[int, int]) -> Document:
 def _judge(site: Site, policy: Policy, finding: Finding) -> None:
     """Judge all who are in a namespace, its owner first: what others ask for is compared with what it gets."""
     for tenant in finding.tenants:
-        _open(site, policy, tenant)
+        find_rule(site, policy, tenant)
     ranked = sorted(finding.tenants, key=lambda each: each.case is None or each.case.spec.ipc != "private")
     limits = limits_in(finding.seen)
     used = judgement.in_use(extract.rows(finding.seen, "objects"), os.sysconf("SC_PAGE_SIZE"))
@@ -163,7 +168,7 @@ def limits_in(seen: Row) -> dict[str, int]:
     return {name: int(str(text)) for name, text in limits.items()} if isinstance(limits, dict) else {}
 
 
-def _open(site: Site, policy: Policy, tenant: Tenant) -> None:
+def find_rule(site: Site, policy: Policy, tenant: Tenant) -> None:
     """Find out what is known of a container, and its rule."""
     resident = tenant.resident
     try:

@@ -74,6 +74,17 @@ def limits_of(document: dict[str, Document]) -> dict[str, int]:
     return {name: int(str(text)) for name, text in limits.items()} if isinstance(limits, dict) else {}
 
 
+def peaks_of(document: dict[str, Document]) -> dict[str, int]:
+    """Return the most of each limit that sweep has seen in use."""
+    peaks = document.get("peaks")
+    return {name: int(str(number)) for name, number in peaks.items()} if isinstance(peaks, dict) else {}
+
+
+def was_shared(document: dict[str, Document]) -> bool:
+    """Tell whether it is known that others have been in the namespace: it joined theirs, or sweep has seen them."""
+    return bool(document.get("joined")) or bool(document.get("accompanied"))
+
+
 def texts(limits: dict[str, int]) -> dict[str, Document]:
     """Return limits as JSON keeps them: 64-bit numbers as texts."""
     return {name: str(number) for name, number in limits.items()}

@@ -1,0 +1,85 @@
+"""ipcwarden sweep: one pass over all containers, for a timer."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ipcwarden.cli import extract
+from ipcwarden.cli.child import ask
+from ipcwarden.cli.gc import Age, Report, collect_all, site_in_child
+from ipcwarden.cli.rootless import demand_namespace
+from ipcwarden.cli.ungoverned import record_ungoverned
+from ipcwarden.errors import WardenError
+from ipcwarden.stages.site import Site, complain
+from ipcwarden.stages.watch import in_words, living, watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.cli import Settings
+
+SWEEP_VERSION = 1
+STAGE = "sweep"
+
+
+@click.command("sweep")
+@click.option(
+    "--older-than",
+    type=Age(),
+    default=60.0,
+    metavar="AGE",
+    help="Leave alone what is gone, or has started, for less: 60s (the default), 5m.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@click.pass_obj
+def command(settings: Settings, older_than: float, as_json: bool) -> int:
+    """Make one pass over all containers: what a timer calls every minute.
+
+    Of living containers limits that have changed are recorded, and the most that was in use is kept; containers that
+    run ungoverned are recorded; what gc finishes is finished.  No limits of a living container are changed, but for
+    what a joiner's runtime has written.  Ends with 1 where something could not be done, and will be tried again.
+    """
+    site = Site(settings.root, STAGE)
+    site.go_home()
+    report = Report(as_json, "drift", "ungoverned")
+    if os.path.isdir(str(site.places.entries)):
+        demand_namespace(site, STAGE)
+        # Before gc puts back what it may: of that, too, it shall be told what could have changed it.
+        for key, entry in living(site).items():
+            _watch(site, key, extract.text(entry, "subject", "container", "id") or key, report)
+        collect_all(site, False, older_than, report)
+    _look_for_ungoverned(site, older_than, report)
+    report.end(version=SWEEP_VERSION)
+    return 1 if report.failed else 0
+
+
+def _watch(site: Site, key: str, container: str, report: Report) -> None:
+    """Look at one container in a child, which joins its namespace: one that fails keeps no other from its turn."""
+    try:
+        record = ask(lambda: watch(site_in_child(site.root, STAGE), key))
+    except WardenError as error:
+        complain(f"cannot look at {container}: {error}")
+        report.add("failed", container, "living", error=str(error))
+        return
+    if isinstance(record, dict):
+        found = record["drift"]
+        assert isinstance(found, list)
+        said = f"{container} has other limits: {in_words(found)}" if found else f"{container} has its limits again"
+        reason = "drift" if found else "restored"
+        report.add("drift", container, reason, said, drift=found, causes=record["causes"])
+
+
+def _look_for_ungoverned(site: Site, older_than: float, report: Report) -> None:
+    if site.places.rootless:
+        return  # a user sees their own containers, and may well not want to govern them
+    try:
+        found = ask(lambda: record_ungoverned(site_in_child(site.root, STAGE), older_than))
+    except WardenError as error:
+        complain(f"cannot look for containers that nobody governs: {error}")
+        report.add("failed", "", "ungoverned", error=str(error))
+        return
+    for each in found if isinstance(found, list) else []:
+        name, pid = extract.text(each, "container"), extract.number(each, "pid")
+        known = {key: extract.at(each, key) for key in ("engine", "image")}
+        report.add("ungoverned", name, "no entry", f"{name} runs ungoverned, pid {pid}", pid=pid, **known)

@@ -1,0 +1,141 @@
+"""A look at a living container: whether its limits are still those in force, and how much of them it uses."""
+
+from __future__ import annotations
+
+import posix
+
+from ipcwarden.core.causes import causes_of
+from ipcwarden.core.findings import drift
+from ipcwarden.core.usage import raised_peaks, usage_of
+from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.ledger import keys, peek, take
+from ipcwarden.host.membership import enter
+from ipcwarden.host.namespace import open_pinned
+from ipcwarden.host.procfs import read_limits
+from ipcwarden.stages.company import company_in, enforcer, since_widened
+from ipcwarden.stages.life import identity_of, is_living, peaks_of, texts, wanted_of, was_shared
+from ipcwarden.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Inventory
+    from ipcwarden.host.ledger import Entry
+    from ipcwarden.host.namespace import Identity
+    from ipcwarden.stages.site import Site
+
+
+@value
+class _Company:
+    """Whether others have been in the namespace, and whether its limits are another's to speak of."""
+
+    shared: bool
+    spoken_for: bool
+
+
+def living(site: Site) -> dict[str, dict[str, Document]]:
+    """Return the entries of the containers that run, by key; changes nothing."""
+    entries = {key: peek(site.entries, key) for key in keys(site.entries)}
+    return {key: document for key, document in entries.items() if _is_watched(document, site.boot)}
+
+
+def _is_watched(document: dict[str, Document], boot: str) -> bool:
+    return document.get("state") == "applied" and is_living(document, boot)
+
+
+def watch(site: Site, key: str) -> dict[str, Document] | None:
+    """Look at one container; return the `drift` record where its limits have changed since the last look.
+
+    What it uses at most is kept in its entry.  Nothing is written into its namespace.  None where there is nothing
+    new, and where somebody else is at the entry.  Raises `WardenError`.
+    """
+    entry = take(site.entries, key, wait=False)
+    if entry is None:
+        return None
+    try:
+        identity = identity_of(entry.document)
+        if identity is None or not _is_watched(entry.document, site.boot):
+            return None
+        subject = entry.document.get("subject")
+        site.subject.update(subject if isinstance(subject, dict) else {})
+        return _watched(site, entry, identity)
+    finally:
+        entry.release()
+
+
+def _watched(site: Site, entry: Entry, identity: Identity) -> dict[str, Document] | None:
+    fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+    try:
+        seen = site.visit(fd, _look)
+    finally:
+        # Whoever holds the entry next may want to prove that the namespace is gone.
+        posix.close(fd)
+    assert isinstance(seen, dict)
+    limits, used = (_numbers(seen[name]) for name in ("limits", "usage"))
+    company = _company(site, entry, identity)
+    wanted = since_widened(site, entry.document, wanted_of(entry.document))
+    drifted = drift(wanted, limits) if site.subject["enforced"] and not company.spoken_for else []
+    record = None
+    news: dict[str, Document] = {}
+    if drifted != entry.document.get("drifted", []):
+        record = site.record(
+            "drift",
+            drift=drifted,
+            causes=causes_of(entry.document, company.shared) if drifted else [],
+            namespace={"id": identity.id or None, "inode": identity.inode, "shared": company.shared},
+        )
+        news["drifted"] = drifted
+    before = peaks_of(entry.document)
+    peaks = raised_peaks(before, used)
+    if peaks != before:
+        news["peaks"] = dict(peaks)
+    if company.shared and not entry.document.get("accompanied"):
+        news["accompanied"] = True  # once the others have gone nothing else tells that they were there
+    if record is not None:
+        site.deliver(record, entry.key, entry)
+    if news:
+        entry.write(**news)
+    if record is not None and drifted and entry.document.get("drift") != "expected":
+        site.alert(f"container '{entry.key}' has other limits than were put in force: {in_words(drifted)}")
+    return record
+
+
+def _look() -> Document:
+    """Return what is in the current IPC namespace; what lives there is not to notice."""
+    found = take_inventory(quietly=True)
+    return {"limits": texts(read_limits()), "usage": texts(used_in(found))}
+
+
+def used_in(found: Inventory) -> dict[str, int]:
+    """Return how much of each limit is in use."""
+
+    def column(kind: str, name: str) -> list[int]:
+        if kind in found.tables:
+            return found.tables[kind].column(name)
+        return [int(each.get(name, 0)) for each in found.queues]  # of one that could not be opened less is known
+
+    return usage_of(column, posix.sysconf("SC_PAGE_SIZE"))
+
+
+def _numbers(limits: Document) -> dict[str, int]:
+    assert isinstance(limits, dict)
+    return {name: int(str(text)) for name, text in limits.items()}
+
+
+def _company(site: Site, entry: Entry, identity: Identity) -> _Company:
+    """Return who else is in the namespace.  What one who enforces there says of its limits no other repeats."""
+    room = enter(site.namespaces, identity.name)
+    if room is None:
+        return _Company(was_shared(entry.document), False)
+    try:
+        company = company_in(site, room, identity, "")
+        owner = enforcer(company)
+        others = len(company) > 1 or bool(room.guests())
+    finally:
+        room.leave()
+    return _Company(others or was_shared(entry.document), owner is not None and owner is not company.get(entry.key))
+
+
+def in_words(drifted: list[Document]) -> str:
+    """Return a record's `drift[]` as a sentence has it."""
+    return ", ".join(f"{each['name']}={each['found']}" for each in drifted if isinstance(each, dict))
