@@ -177,6 +177,16 @@ def test_trusting_another_annotation_makes_other_sources() -> None:
     assert "trust_annotations" not in changes(None, one)
 
 
+def test_the_time_after_which_pins_are_stale_is_a_change() -> None:
+    """As the mode is; not where it is the default before and after."""
+    one = policy("a")
+    other = Policy(one.mode, one.release, one.kernel, one.rules, one.profiles, stale_pins=60)
+    assert not activation.same_sources(one, other)
+    assert changes(one, other)["stale_pins"] == {"old": 600, "new": 60}
+    assert changes(None, other)["stale_pins"] == {"old": None, "new": 60}
+    assert "stale_pins" not in {**changes(other, other), **changes(None, one)}
+
+
 def test_what_a_rule_offers_is_told_by_name() -> None:
     """Where other rules use other profiles, an offer is the same; with another list or key it is not."""
 

@@ -39,7 +39,7 @@ def check(marked: str, said: str, kind: str = MAIN) -> None:
         ("version: ><2\n" + RULE, "version: must be 1, the only version there is, not 2"),
         ("version: ><'1'\n" + RULE, "version: must be 1, the only version there is, not '1'"),
         (HEAD + "><rule: []\n" + RULE, "rule: unknown key 'rule' (did you mean 'rules'?)"),
-        (HEAD + "><xyzzy: 1\n" + RULE, "unknown key 'xyzzy' (known here: mode, profiles, rules, trust_annotations and"),
+        (HEAD + "><xyzzy: 1\n" + RULE, "unknown key 'xyzzy' (known here: mode, profiles, rules, stale_pins, trust_ann"),
         (HEAD + "mode: ><enforced\n" + RULE, "mode: must be enforcing or permissive, not 'enforced' (did you mean"),
         (HEAD + "mode: ><yes\n" + RULE, "mode: must be enforcing or permissive, not 'yes'"),
         (HEAD + "rules:><\n", "rules: must be a list, not nothing (leave the key out"),
@@ -47,7 +47,19 @@ def check(marked: str, said: str, kind: str = MAIN) -> None:
         (HEAD + "profiles: ><[]\n" + RULE, "profiles: must be a mapping, not a list"),
         ("><[]", "must be a mapping, not a list"),
         ("><text", "must be a mapping, not 'text'"),
-        (HEAD + "><stale_pins: {warn_after: 10m}\n" + RULE, "'stale_pins' is not supported by this version"),
+        (HEAD + "stale_pins: ><10m\n" + RULE, "stale_pins: must be a mapping, not '10m'"),
+        (HEAD + "stale_pins: {><after: 10m}\n" + RULE, "unknown key 'after' (did you mean 'warn_after'?)"),
+        (HEAD + "stale_pins: {warn_after: ><10 minutes}\n" + RULE, "2h or 1d, not '10 minutes' (write 10m)"),
+        (
+            HEAD + "stale_pins: {warn_after: ><null}\n" + RULE,
+            "must be a duration, such as 90s, 10m, 2h or 1d, not null",
+        ),
+        (
+            HEAD + "stale_pins: {warn_after: ><[5]}\n" + RULE,
+            "must be a duration, such as 90s, 10m, 2h or 1d, not a list",
+        ),
+        (HEAD + "stale_pins: {warn_after: ><{s: 5}}\n" + RULE, "must be a whole number or text, not a mapping"),
+        (HEAD + "stale_pins: {warn_after: ><*x}\n" + RULE, "the alias '*x' cannot be used"),
         (HEAD + "trust_annotations: ><a\n" + RULE, "trust_annotations: must be a list, not 'a'"),
         (HEAD + "trust_annotations: [a, ><5]\n" + RULE, "trust_annotations[1]: must be text, not 5 (write it in"),
         (HEAD + "trust_annotations: [><'']\n" + RULE, "trust_annotations[0]: must not be empty"),
@@ -96,14 +108,17 @@ def test_the_document(text: str, said: str) -> None:
         ("p: {help: ><5}", "profiles.p.help: must be text, not 5 (write it in quotes: '5')"),
         ('p: {help: ><"a\\nb"}', "profiles.p.help: must be one line without control characters, not 'a\\nb'"),
         ("p: {help: ><" + "x" * 501 + "}", "is longer than 500 characters"),
-        *[
-            (f"p: {{><{key}: x}}", f"profiles.p.{key}: '{key}' is not supported by this version")
-            for key in ["keep", "reap", "expect", "drift", "dev_shm"]
-        ],
+        ("p: {drift: ><expect}", "must be report or expected, not 'expect' (did you mean 'expected'?)"),
+        ("p: {dev_shm: ><64MiB}", "profiles.p.dev_shm: must be a mapping, not '64MiB'"),
+        ("p: {dev_shm: {><warn: 64MiB}}", "unknown key 'warn' (known here: warn_below)"),
+        ("p: {dev_shm: {warn_below: ><64M}}", "must be bytes, such as 1GiB, not '64M' (write 64MiB)"),
+        ("p: {dev_shm: {warn_below: ><50% of memory}}", "dev_shm.warn_below: must be bytes, such as 1GiB, not '50%"),
+        ("p: {dev_shm: {warn_below: ><unlimited}}", "must be bytes, such as 1GiB, not 'unlimited'"),
+        ("p: {dev_shm: {warn_below: ><-1}}", "must be bytes, such as 1GiB, not '-1'"),
     ],
 )
 def test_a_profile(text: str, said: str) -> None:
-    """A profile's keys are known, its parent exists, and what later versions bring is told from typing errors."""
+    """A profile's keys are known, and its parent exists."""
     check(f"{HEAD}profiles:\n  {text}\n{RULE}", said)
 
 
@@ -164,6 +179,82 @@ def test_a_sysctl(text: str, said: str) -> None:
     if "min 5" in said:  # of two bounds that contradict each other the first is named
         text = text.replace("><", "").replace("min: ", "min: ><")
     check(f"{HEAD}profiles:\n  p:\n    sysctls:\n      {text}\n{RULE}", said)
+
+
+KEY = "must be a key, such as 0x0052e2c1, 5432001 or private, not "
+OWNER = "must be a uid or a user's name, such as 999 or postgres, not "
+QUEUE = "must be a glob of a queue's name, such as '/jobs-*', not "
+DURATION = "must be a duration, such as 90s, 10m, 2h or 1d, not "
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("keep: ><{kind: shm}", "profiles.p.keep: must be a list or null, not a mapping"),
+        ("keep: ><shm", "profiles.p.keep: must be a list or null, not 'shm'"),
+        ("keep: [><shm]", "profiles.p.keep[0]: must be a mapping, not 'shm'"),
+        ("keep: [><{owner: 5}]", "profiles.p.keep[0]: 'kind' is missing (add 'kind: ...')"),
+        ("keep: [{><kinds: shm, kind: shm}]", "unknown key 'kinds' (did you mean 'kind'?)"),
+        ("keep: [{kind: shm, ><age: 5}]", "unknown key 'age' (known here: key, kind, name and owner)"),
+        ("reap: [{kind: shm, ><count: 5}]", "unknown key 'count' (known here: age, key, kind and owner)"),
+        ("keep: [{kind: ><mq}]", "keep[0].kind: must be shm, sem, msg or mqueue, not 'mq'"),
+        ("keep: [{kind: ><[shm]}]", "keep[0].kind: must be shm, sem, msg or mqueue, not a list"),
+        ("keep: [{kind: ><semm, name: x}]", "keep[0].kind: must be shm, sem, msg or mqueue, not 'semm' (did you mean"),
+        (
+            "reap: [{kind: ><mqueue}]",
+            "must be shm, sem or msg, not 'mqueue' (nothing proves that a POSIX message queue is not in use: they are",
+        ),
+        ("reap: [{kind: ><shmm}]", "must be shm, sem or msg, not 'shmm' (did you mean 'shm'?)"),
+        ("keep: [{kind: mqueue, key: ><5}]", "keep[0].key: a POSIX message queue has no key (give its name, such as"),
+        ("keep: [{kind: mqueue, key: ><x}]", "keep[0].key: a POSIX message queue has no key (give its name, such as"),
+        ("expect: [{kind: msg, name: ></x}]", "expect[0].name: what is of kind msg has no name (give its key, such"),
+        ("keep: [{kind: shm, key: ><0052e2c1}]", KEY + "'0052e2c1' (write 0x0052e2c1)"),
+        ("keep: [{kind: shm, key: ><52E2C1}]", KEY + "'52E2C1' (write 0x0052e2c1)"),
+        ("keep: [{kind: shm, key: ><IPC_PRIVATE}]", KEY + "'IPC_PRIVATE' (write private)"),
+        ("keep: [{kind: shm, key: ><010}]", KEY + "'010'"),
+        ("keep: [{kind: shm, key: ><4294967296}]", KEY + "4294967296"),
+        ("keep: [{kind: shm, key: ><-2147483649}]", KEY + "'-2147483649'"),
+        ("keep: [{kind: shm, key: ><0x123456789}]", KEY + "'0x123456789'"),
+        ("keep: [{kind: shm, key: ><true}]", KEY + "true"),
+        ("keep: [{kind: shm, key: ><null}]", KEY + "null"),
+        ("keep: [{kind: shm, key: ><[5]}]", KEY + "a list"),
+        ("keep: [{kind: shm, key: ><{a: 5}}]", "keep[0].key: must be a whole number or text, not a mapping"),
+        ("keep: [{kind: shm, key: ><*x}]", "the alias '*x' cannot be used"),
+        ("keep: [{kind: shm, owner: ><'999'}]", OWNER + "'999' (write 999)"),
+        ("keep: [{kind: shm, owner: ><''}]", OWNER + "nothing"),
+        ("keep: [{kind: shm, owner: ><4294967295}]", OWNER + "4294967295"),
+        ("keep: [{kind: shm, owner: ><true}]", OWNER + "true"),
+        ("keep: [{kind: shm, owner: ><[5]}]", OWNER + "a list"),
+        (
+            "keep: [{kind: shm, owner: ><no-such-user}]",
+            "there is no user 'no-such-user' on this host (give the uid that the object's owner has on this host)",
+        ),
+        ("keep: [{kind: mqueue, name: ><''}]", QUEUE + "nothing"),
+        ("keep: [{kind: mqueue, name: ></}]", QUEUE + "'/'"),
+        ("keep: [{kind: mqueue, name: ><a/b}]", QUEUE + "'a/b' (a queue's name has no other slash than the first)"),
+        ("keep: [{kind: mqueue, name: ><//b}]", QUEUE + "'//b' (a queue's name has no other slash than the first)"),
+        ("keep: [{kind: mqueue, name: ><5}]", QUEUE + "5"),
+        ("keep: [{kind: mqueue, name: ><" + "x" * 256 + "}]", QUEUE),
+        ("reap: [{kind: shm, age: ><5 min}]", DURATION + "'5 min' (write 5m)"),
+        ("reap: [{kind: shm, age: ><1w}]", DURATION + "'1w'"),
+        ("reap: [{kind: shm, age: ><010}]", DURATION + "'010' (write 10)"),
+        ("reap: [{kind: shm, age: ><367d}]", DURATION + "'367d' (at most 366d)"),
+        ("reap: [{kind: shm, age: ><-5}]", DURATION + "'-5'"),
+        ("reap: [{kind: shm, age: ><true}]", DURATION + "true"),
+        ("expect: [{kind: shm, count: ><0}]", "must be a count of 1 to 2147483647, not 0 (left out, it is any number"),
+        ("expect: [{kind: shm, count: ><'5'}]", "must be a count of 1 to 2147483647, not '5'"),
+        ("expect: [{kind: shm, count: ><true}]", "must be a count of 1 to 2147483647, not true"),
+        ("expect: [{kind: shm, bytes: ><4K}]", "must be bytes, such as 1GiB, not '4K' (write 4KiB)"),
+        ("expect: [{kind: shm, bytes: ><5%}]", "must be bytes, such as 1GiB, not '5%'"),
+        (
+            "expect: [{kind: shm, bytes: ><18446744073709551616}]",
+            "must be bytes, such as 1GiB, not 18446744073709551616",
+        ),
+    ],
+)
+def test_a_selector(text: str, said: str) -> None:
+    """A selector has a kind and words that such objects have."""
+    check(f"{HEAD}profiles:\n  p: {{leftovers: remove, {text}}}\n{RULE}", said)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +354,7 @@ def test_all_errors_come_at_once_and_in_order() -> None:
     outcome = compiled("""\
 version: 2
 profiles:
-  a: {extends: b, sysctls: {kernel.shmmax: 1G, kernel.sem: {semmsl: -1}}, keep: []}
+  a: {extends: b, sysctls: {kernel.shmmax: 1G, kernel.sem: {semmsl: -1}}, kept: []}
   b: {extends: a}
   b: {}
 rules:
@@ -301,6 +392,7 @@ KEYS = st.sampled_from(
         *("version", "mode", "profiles", "rules", "name", "when", "profile", "image", "not", "ipc", "annotations"),
         *("extends", "sysctls", "on_violation", "help", "privileged", "p", "baseline", "shared", "rlimits", "msgqueue"),
         *("annotation", "among", "else", "engine", "pod"),
+        *("keep", "reap", "expect", "kind", "key", "owner", "age", "count", "bytes", "dev_shm", "warn_below", "drift"),
         *("set", "min", "default", "max", "of_limit", "of_host", "at_least", "semmsl", "semmni"),
         *FILES,
     ]
@@ -308,7 +400,7 @@ KEYS = st.sampled_from(
 VALUES = st.sampled_from(
     [
         *("1", "0", "5", "kernel", "64KiB", "64K", "50%", "'50% of memory'", "'256 per GiB'", "'1 2 3 4'"),
-        *("true", "null", "baseline", "p", "enforcing", "host", "''"),
+        *("true", "null", "baseline", "p", "enforcing", "host", "''", "shm", "mqueue", "10m", "private", "root"),
     ]
 )
 WORDS = st.recursive(
@@ -330,7 +422,8 @@ def test_any_document_of_the_languages_own_words_gives_findings_or_a_policy(
 ) -> None:
     """Whatever stands where, the compiler ends with findings or with a policy."""
     text = f"""{HEAD}trust_annotations: {four}
-profiles: {{p: {one}, q: {{sysctls: {two}}}, r: {{rlimits: {two}}}}}
+profiles: {{p: {one}, q: {{sysctls: {two}}}, r: {{rlimits: {two}}}, s: {{keep: [{two}]}}}}
+stale_pins: {one}
 rules: [{{name: x, profile: p, when: {three}}}, {{name: y, profile: {four}}}]
 """
     outcome = compiled(text)

@@ -11,7 +11,7 @@ from ipcwarden.core.sysctls import KERNEL_DEFAULTS, NAMES, SEM_FIELDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ipcwarden.core.policy import Bounds
+    from ipcwarden.core.policy import Bounds, Selector
 
 BOUNDED = "kernel.msgmax: {min: 1KiB, default: 4KiB, max: 8KiB}"
 PARENT = f"{{sysctls: {{{BOUNDED}, kernel.msgmnb: 16KiB, kernel.sem: 250 32000 100 128}}}}"
@@ -241,3 +241,150 @@ def test_what_is_new_is_inherited_as_everything_else() -> None:
     assert (found.shared, found.writable_proc_sys, found.nested_ipc) == ("widen", "refuse", "report")
     found = resolved("help: ask", "{}")
     assert (found.shared, found.writable_proc_sys, found.nested_ipc) == ("owner", "record", "report")
+
+
+def test_a_list_takes_the_place_of_the_inherited_one() -> None:
+    """A child's list is the whole list; what it does not say is its parent's."""
+    parent = "{leftovers: remove, keep: [{kind: sem}], reap: [{kind: shm}, {kind: msg}], drift: expected}"
+    found = resolved("reap: [{kind: shm, age: 5m}]", parent)
+    assert (found.keep, found.reap, found.expect) == (({"kind": "sem"},), ({"kind": "shm", "age": 300},), ())
+    assert found.drift == "expected"
+
+
+@pytest.mark.parametrize("nothing", ["null", "[]"])
+@pytest.mark.parametrize("what", ["keep", "reap", "expect"])
+def test_a_list_is_dropped(nothing: str, what: str) -> None:
+    """By null as a sysctl's rule is, or by one with nothing in it."""
+    parent = f"{{leftovers: remove, {what}: [{{kind: shm}}]}}"
+    assert getattr(resolved("help: ask", parent), what) != ()
+    assert getattr(resolved(f"{what}: {nothing}", parent), what) == ()
+
+
+@pytest.mark.parametrize("what", ["keep", "reap", "expect", "dev_shm.warn_below"])
+def test_dropping_no_list_is_a_warning(what: str) -> None:
+    """As for a sysctl."""
+    key, _, below = what.partition(".")
+    found = outcome_of(f"{key}: {{{below}: null}}" if below else f"{key}: null", "{}").findings
+    assert [(finding.line, finding.message) for finding in found] == [(6, f"there is no inherited {what} to drop")]
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "warn_below"),
+    [
+        ("dev_shm: {warn_below: 64MiB}", "{}", 64 << 20),
+        ("dev_shm: {warn_below: 5}", "{dev_shm: {warn_below: 6}}", 5),
+        ("dev_shm: {}", "{dev_shm: {warn_below: 6}}", 6),
+        ("help: ask", "{dev_shm: {warn_below: 6}}", 6),
+        ("dev_shm: {warn_below: null}", "{dev_shm: {warn_below: 6}}", None),
+        ("help: ask", "{}", None),
+    ],
+)
+def test_the_least_size_of_dev_shm_is_inherited(child: str, parent: str, warn_below: int | None) -> None:
+    """In bytes; null drops what the parent says."""
+    assert resolved(child, parent).dev_shm == warn_below
+
+
+def users(name: str) -> int | None:
+    """Know one user."""
+    return 999 if name == "postgres" else None
+
+
+def selectors_of(what: str, selector: str) -> tuple[Selector, ...]:
+    """Compile a profile's list of one selector."""
+    text = f"{{leftovers: remove, {what}: [{{{selector}}}]}}"
+    document = f"version: 1\nprofiles: {{p: {text}}}\nrules: [{{name: r, profile: p}}]\n"
+    outcome = compile_sources([Source(MAIN, "f", document.encode())], KERNEL_DEFAULTS, "", 4096, uid_of=users)
+    assert outcome.findings == ()
+    assert outcome.policy is not None
+    found: tuple[Selector, ...] = getattr(outcome.policy.profile_at(0), what)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("0x0052e2c1", "0x0052e2c1"),
+        ("0x52E2C1", "0x0052e2c1"),
+        ("0X52E2C1", "0x0052e2c1"),
+        ("5432001", "0x0052e2c1"),
+        ("'5432001'", "0x0052e2c1"),
+        ("-1", "0xffffffff"),
+        ("4294967295", "0xffffffff"),
+        ("-2147483648", "0x80000000"),
+        ("private", "0x00000000"),
+        ("0x0", "0x00000000"),
+        ("0", "0x00000000"),
+    ],
+)
+def test_a_key_is_stored_as_objects_have_it(written: str, key: str) -> None:
+    """However ipcs, lsipc or /proc/sysvipc print it."""
+    assert selectors_of("keep", f"kind: shm, key: {written}") == ({"kind": "shm", "key": key},)
+
+
+@pytest.mark.parametrize(
+    ("what", "written", "stored"),
+    [
+        ("keep", "owner: 999, kind: sem", {"kind": "sem", "owner": 999}),
+        ("keep", "kind: sem, owner: postgres", {"kind": "sem", "owner": 999}),
+        ("keep", "kind: msg, owner: 0", {"kind": "msg", "owner": 0}),
+        ("keep", "kind: mqueue, name: jobs-*", {"kind": "mqueue", "name": "/jobs-*"}),
+        ("keep", "kind: mqueue, name: /jobs", {"kind": "mqueue", "name": "/jobs"}),
+        ("keep", "kind: mqueue, name: '*'", {"kind": "mqueue", "name": "/*"}),
+        ("reap", "kind: shm", {"kind": "shm", "age": 60}),
+        ("reap", "kind: shm, age: 0", {"kind": "shm", "age": 0}),
+        ("reap", "kind: shm, age: 90", {"kind": "shm", "age": 90}),
+        ("reap", "kind: shm, age: 90s", {"kind": "shm", "age": 90}),
+        ("reap", "kind: shm, age: 5m", {"kind": "shm", "age": 300}),
+        ("reap", "kind: shm, age: 2h", {"kind": "shm", "age": 7200}),
+        ("reap", "kind: shm, age: 366d", {"kind": "shm", "age": 31622400}),
+        ("expect", "kind: shm", {"kind": "shm"}),
+        ("expect", "kind: shm, bytes: 4KiB, count: 1", {"kind": "shm", "count": 1, "bytes": 4096}),
+    ],
+)
+def test_a_selector_is_stored_as_it_is_used(what: str, written: str, stored: Selector) -> None:
+    """Uids, seconds and bytes; only `reap` has an age that nobody wrote."""
+    assert selectors_of(what, written) == (stored,)
+
+
+def test_equal_selectors_are_stored_alike() -> None:
+    """Whatever the order of their words, so that the digest is the same."""
+    one, two = (
+        selectors_of("expect", text) for text in ("count: 1, owner: 5, kind: shm", "kind: shm, owner: 5, count: 1")
+    )
+    assert list(one[0].items()) == list(two[0].items())
+
+
+REAPS_IN_VAIN = "without 'leftovers: remove' nothing is removed at a container's end: only 'ipcwarden reap' goes by it"
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "told"),
+    [
+        ("reap: [{kind: shm}]", "{}", [(6, 11, REAPS_IN_VAIN)]),
+        ("reap: [{kind: shm}]", "{leftovers: report}", [(6, 11, REAPS_IN_VAIN)]),
+        ("reap: [{kind: shm}]", "{leftovers: remove}", []),
+        ("reap: []", "{}", []),
+        ("leftovers: report", "{leftovers: remove, reap: [{kind: shm}]}", []),
+        (
+            "keep: [{kind: shm, owner: 5}]\n    reap: [{kind: shm, owner: 5, age: 5m}]",
+            "{leftovers: remove}",
+            [(7, 12, "'keep' (f0:6) means the same objects: they are kept")],
+        ),
+        (
+            "keep: [{kind: sem}, {kind: shm}]\n    reap: [{kind: msg}, {kind: shm, owner: 5}]",
+            "{leftovers: remove}",
+            [(7, 25, "'keep' (f0:6) means the same objects: they are kept")],
+        ),
+        (
+            "keep: [{kind: shm}]",
+            "{leftovers: remove, reap: [{kind: shm, key: private}]}",
+            [(6, 12, "'reap' (f0:3) means the same objects: they are kept")],
+        ),
+        ("keep: [{kind: shm, owner: 5}]\n    reap: [{kind: shm}]", "{leftovers: remove}", []),
+        ("keep: [{kind: shm, owner: 5}]\n    reap: [{kind: shm, owner: 6}]", "{leftovers: remove}", []),
+    ],
+)
+def test_what_is_to_be_reaped_in_vain_is_a_warning(child: str, parent: str, told: list[tuple[int, int, str]]) -> None:
+    """Where the profile says it itself: its parent has a warning of its own."""
+    found = [each for each in outcome_of(child, parent).findings if each.line > 3]
+    assert [(each.line, each.column, each.message) for each in found] == told

@@ -107,6 +107,18 @@ ONE_BOUND = st.dictionaries(st.sampled_from(["set", "min", "default", "max"]), A
 FIELDS = st.dictionaries(
     st.sampled_from(["semmsl", "semmns", "semopm", "semmni"]), AMOUNTS | ONE_BOUND | st.none(), min_size=1
 )
+SELECTOR = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["shm", "sem", "mqueue"])},
+    optional={
+        "key": st.integers(-(2**31) - 1, 2**32)
+        | st.sampled_from(["private", "0x52e2c1", "-1", "010", "-2147483649", "x"]),
+        "owner": st.integers(-1, 2**32) | st.sampled_from(["root", "no-such-user", "0", ""]),
+        "name": st.sampled_from(["/a*", "a", "a/b", "", "/\u00e4"]),
+        "age": st.integers(-1, 2**25) | st.sampled_from(["60s", "1d", "367d", "010", "1w"]),
+        "count": st.integers(-1, 2**31) | st.just("1"),
+        "bytes": AMOUNTS,
+    },
+)
 PROFILES = st.fixed_dictionaries(
     {
         "sysctls": st.dictionaries(
@@ -122,6 +134,10 @@ PROFILES = st.fixed_dictionaries(
         "nested_ipc": st.sampled_from(["report", "deny"]),
         "writable_proc_sys": st.sampled_from(["record", "refuse"]),
         "rlimits": st.fixed_dictionaries({}, optional={"msgqueue": AMOUNTS | ONE_BOUND | st.none()}),
+        "dev_shm": st.fixed_dictionaries({}, optional={"warn_below": AMOUNTS | ONE_BOUND | st.none()}),
+        "drift": st.sampled_from(["report", "expected", "no"]),
+        "leftovers": st.just("remove"),
+        **dict.fromkeys(("keep", "reap", "expect"), st.none() | st.lists(SELECTOR, max_size=2)),
     },
 )
 WHEN = st.dictionaries(
@@ -135,14 +151,15 @@ GIVEN = st.just("p") | st.fixed_dictionaries(
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(PROFILES, WHEN, GIVEN, st.lists(st.sampled_from(["a", "b", ""]), max_size=2))
+@given(PROFILES, WHEN, GIVEN, st.lists(st.sampled_from(["a", "b", ""]), max_size=2), SELECTOR)
 def test_what_the_compiler_accepts_the_schema_accepts(
-    profile: object, when: object, given_profile: object, trusted: list[str]
+    profile: object, when: object, given_profile: object, trusted: list[str], selector: dict[str, object]
 ) -> None:
     """An editor never marks what compiles, and the compiler never takes what an editor marks."""
     document = {
         "version": 1,
         "trust_annotations": trusted,
+        "stale_pins": {"warn_after": selector.get("age", 0)},
         "profiles": {"p": profile},
         "rules": [{"name": "r", "profile": given_profile, "when": when}],
     }

@@ -22,4 +22,4 @@ def check(root: str, path: str) -> Outcome:
 
 def _compiled(found: list[sources.Source]) -> Outcome:
     machine = this_machine()
-    return compile_sources(found, machine.kernel, machine.release, machine.page, machine.ipcmni_extend)
+    return compile_sources(found, machine.kernel, machine.release, machine.page, machine.ipcmni_extend, machine.uid_of)

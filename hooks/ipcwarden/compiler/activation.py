@@ -44,12 +44,10 @@ def in_force(root: str) -> Policy | None:
 def same_sources(one: Policy, other: Policy) -> bool:
     """Tell whether two policies say the same; what kernel they were compiled on is not of the sources."""
     one, other = unpack(pack(one)), unpack(pack(other))
-    return (one.mode, one.rules, one.profiles, one.trust_annotations) == (
-        other.mode,
-        other.rules,
-        other.profiles,
-        other.trust_annotations,
+    first, second = (
+        (each.mode, each.rules, each.profiles, each.trust_annotations, each.stale_pins) for each in (one, other)
     )
+    return first == second
 
 
 def activate(root: str, policy: Policy) -> Activation:

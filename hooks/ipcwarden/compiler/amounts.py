@@ -11,6 +11,8 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.compiler.findings import Report
     from ipcwarden.compiler.nodes import Node
     from ipcwarden.core.policy import Amount
@@ -30,6 +32,8 @@ SCALED = frozenset(
     )
 )
 MOST_PER_CENT = 10000
+_UNITS_OF_TIME = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 366 * 86400  # seconds
 RLIMIT_MSGQUEUE = 819200  # MQ_BYTES_MAX of linux/mqueue.h, what every process starts with
 _MOST_OF_RLIMIT = (1 << 63) - 1
 _DIGITS = 40
@@ -38,6 +42,8 @@ _COUNT_OF_PAGES = re.compile(r"(0|[1-9][0-9]{0,19}) pages")
 _SHARE = re.compile(r"([1-9][0-9]{0,4})% of (memory|limit|host)")
 _PER_CENT = re.compile(r"([1-9][0-9]{0,4})%")
 _PER_GIB = re.compile(r"([1-9][0-9]{0,9}) per GiB")
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,8})([smhd]?)")
+_LOOSE_DURATION = re.compile(r"([0-9]+)\s*([smhd]|)[a-z]*", re.IGNORECASE)
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _LOOSE_SIZE = re.compile(r"([0-9]+)\s*([kmgt])i?(?:b|bytes)?", re.IGNORECASE)
 _LOOSE_SHARE = re.compile(r"([0-9]+)\s*%.*")
@@ -47,14 +53,22 @@ _UNLIMITED = frozenset(("", "max", "unlimited", "infinity", "-1"))
 _DECORATED = re.compile(r"[+]?0*([0-9][0-9_,']{0,30})")
 
 
+def _nobody(_name: str) -> None:
+    return None
+
+
 @value
 class Machine:
-    """What amounts mean here: a fresh namespace's values, the kernel they are from, its page and its ranges."""
+    """What a policy means here: a fresh namespace's values, the kernel they are from, its page and its ranges, users.
+
+    `uid_of` tells a user's uid by name; None where nobody has that name.
+    """
 
     kernel: dict[str, int]
     release: str
     page: int
     ipcmni_extend: bool = False
+    uid_of: Callable[[str], int | None] = _nobody
 
     def range_of(self, name: str) -> tuple[int, int]:
         """Return the least and the greatest value of a name."""
@@ -149,23 +163,47 @@ def _per_cent(node: Node | None, report: Report) -> int | None:
 
 
 def _least(node: Node | None, report: Report) -> int | None:
-    if node is None:
-        return 0
+    return 0 if node is None else bytes_of(node, report)
+
+
+def bytes_of(node: Node, report: Report) -> int | None:
+    """Return bytes of memory, or None where there are none to be had: reported, here or before."""
     if isinstance(node, Spoilt):
         return None
-    text = str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
+    text = _text_of(node)
     number = _number("kernel.shmmax", text, 1)
     if number is not None and number <= range_of("kernel.shmmax")[1]:
         return number
-    report.error(node.at, f"must be bytes, such as 1GiB, not {shown(node)}", _misspelled(text, "kernel.shmmax"))
+    hint = "" if text in _UNLIMITED else _misspelled(text, "kernel.shmmax")
+    report.error(node.at, f"must be bytes, such as 1GiB, not {shown(node)}", hint)
     return None
+
+
+def seconds_of(node: Node, report: Report) -> int | None:
+    """Return a duration in seconds, or None where there is none to be had: reported, here or before."""
+    if isinstance(node, Spoilt):
+        return None
+    text = _text_of(node)
+    found = _DURATION.fullmatch(text)
+    seconds = int(found[1]) * _UNITS_OF_TIME[found[2]] if found else _LONGEST + 1
+    if seconds <= _LONGEST:
+        return seconds
+    hint = "at most 366d" if found else ""
+    if not found and (loose := _LOOSE_DURATION.fullmatch(text)):
+        hint = f"write {loose[1].lstrip('0') or '0'}{loose[2].lower()}"
+    report.error(node.at, f"must be a duration, such as 90s, 10m, 2h or 1d, not {shown(node)}", hint)
+    return None
+
+
+def _text_of(node: Node) -> str:
+    return str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
 
 
 def rlimit_of(node: Node, report: Report) -> int | None:
     """Return RLIMIT_MSGQUEUE in bytes, or None where there is none to be had: reported, here or before."""
     if isinstance(node, Spoilt):
         return None
-    text = str(node.value) if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
+    text = _text_of(node)
     number = RLIMIT_MSGQUEUE if text == "kernel" else _number("kernel.msgmax", text, 1)
     if number is not None and number <= _MOST_OF_RLIMIT:
         return number

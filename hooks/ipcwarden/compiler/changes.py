@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipcwarden.core.policy import STALE_PINS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,13 +16,16 @@ _MOST = 20  # names of each: a record has its limits
 
 
 def changes(old: Policy | None, new: Policy) -> dict[str, Document]:
-    """Return {mode, trust_annotations, rules, profiles}: as it was and is, or what was added, removed and changed.
+    """Return {mode, stale_pins, trust_annotations, rules, profiles}.
 
-    The first two are left out where they are the same.
+    Each as it was and is, or what of it was added, removed and changed.  The first three are left out where they are
+    the same.
     """
     found: dict[str, Document] = {}
     if old is None or old.mode != new.mode:
         found["mode"] = {"old": old.mode if old else None, "new": new.mode}
+    if (old.stale_pins if old else STALE_PINS) != new.stale_pins:
+        found["stale_pins"] = {"old": old.stale_pins if old else None, "new": new.stale_pins}
     for what, before, after in (
         ("rules", _rules(old), _rules(new)),
         ("profiles", _profiles(old), _profiles(new)),

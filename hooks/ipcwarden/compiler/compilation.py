@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from ipcwarden.compiler import breadth, engines, profiles, reach, reader, rules, truths
-from ipcwarden.compiler.amounts import Machine
+from ipcwarden.compiler import breadth, engines, profiles, reach, reader, rules, selectors, truths
+from ipcwarden.compiler.amounts import Machine, seconds_of
 from ipcwarden.compiler.findings import Finding, Place, Report, did_you_mean, listed
+from ipcwarden.compiler.machine import uid_of
 from ipcwarden.compiler.nodes import Mapping, Sequence, text_of
 from ipcwarden.compiler.schema import Shape
 from ipcwarden.compiler.sources import BUILT_IN, DROP_IN, IGNORED, MAIN, SITE
-from ipcwarden.core.policy import Choice, Policy, Rule
+from ipcwarden.core.policy import STALE_PINS, Choice, Policy, Rule
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.compiler.nodes import Node
     from ipcwarden.compiler.profiles import Resolved, Written
     from ipcwarden.compiler.sources import Source
 
 _OF_ETC = (MAIN, DROP_IN)
 _ALLOWED = {
-    MAIN: frozenset(("version", "mode", "trust_annotations", "profiles", "rules")),
+    MAIN: frozenset(("version", "mode", "stale_pins", "trust_annotations", "profiles", "rules")),
     DROP_IN: frozenset(("version", "profiles", "rules")),
     SITE: frozenset(("version", "profiles")),
     BUILT_IN: frozenset(("version", "profiles")),
@@ -36,10 +39,15 @@ class Outcome:
 
 
 def compile_sources(
-    sources: list[Source], kernel: dict[str, int], release: str, page: int, ipcmni_extend: bool = False
+    sources: list[Source],
+    kernel: dict[str, int],
+    release: str,
+    page: int,
+    ipcmni_extend: bool = False,
+    uid_of: Callable[[str], int | None] = uid_of,
 ) -> Outcome:
     """Compile sources, in the order in which they were read."""
-    return Compilation(Machine(kernel, release, page, ipcmni_extend)).run(sources)
+    return Compilation(Machine(kernel, release, page, ipcmni_extend, uid_of)).run(sources)
 
 
 class Compilation:
@@ -54,6 +62,7 @@ class Compilation:
         self._late_rules: list[rules.Rule] = []  # policy.yaml's, tried after all drop-ins'
         self._mode: str | None = None
         self._trusted: tuple[str, ...] | None = None  # until policy.yaml is read
+        self._stale_pins: int | None = None  # seconds
 
     def run(self, sources: list[Source]) -> Outcome:
         """Return the policy, if there is one, and everything that was found."""
@@ -66,6 +75,7 @@ class Compilation:
         for name, profile in resolved.items():
             if name in used or self._kind_of[name] in _OF_ETC:
                 truths.check(profile, self._machine, self._report)
+                selectors.check(profile, self._report)
         main = [source.file for source in sources if source.kind == MAIN]
         if main and not ordered and not self._report.failed:
             message = "there is no rule: no container gets a profile"
@@ -104,6 +114,9 @@ class Compilation:
             keys = tree.entries.get("trust_annotations")
             texts = [text_of(item) for item in keys.items] if isinstance(keys, Sequence) else []
             self._trusted = tuple(text for text in texts if text is not None)
+            pins = tree.entries.get("stale_pins")
+            if isinstance(pins, Mapping) and "warn_after" in pins.entries:
+                self._stale_pins = seconds_of(pins.entries["warn_after"], self._report)
         if source.kind in _OF_ETC:
             found = rules.in_document(tree)
             (self._late_rules if source.kind == MAIN else self._rules).extend(found)
@@ -161,6 +174,7 @@ class Compilation:
         return Policy(
             *(mode, machine.release, machine.kernel, compiled, kept, machine.ipcmni_extend),
             trust_annotations=self._trusted or (),
+            stale_pins=STALE_PINS if self._stale_pins is None else self._stale_pins,
         )
 
 

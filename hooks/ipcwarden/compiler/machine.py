@@ -1,9 +1,10 @@
-"""What this machine's kernel says: a fresh IPC namespace's values, the page, and the boot options that matter."""
+"""What this machine says: a fresh IPC namespace's values, the page, the boot options that matter, and its users."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import pwd
 
 from ipcwarden.compiler.amounts import Machine
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS, NAMES
@@ -16,7 +17,15 @@ def this_machine() -> Machine:
     """Return what amounts mean here; without the privilege to make a namespace, what every kernel is known to have."""
     limits = _fresh_limits()
     release = os.uname().release if limits else ""
-    return Machine(limits or KERNEL_DEFAULTS, release, mmap.PAGESIZE, "ipcmni_extend" in _boot_options())
+    return Machine(limits or KERNEL_DEFAULTS, release, mmap.PAGESIZE, "ipcmni_extend" in _boot_options(), uid_of)
+
+
+def uid_of(name: str) -> int | None:
+    """Return a user's uid, by getpwnam(3); None where nobody has that name."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # a name that no user can have
+        return None
 
 
 def _fresh_limits() -> dict[str, int] | None:

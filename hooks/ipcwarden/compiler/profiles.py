@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ipcwarden.compiler.amounts import rlimit_of
+from ipcwarden.compiler.amounts import bytes_of, rlimit_of
 from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
 from ipcwarden.compiler.nodes import Mapping, Scalar, text_of
+from ipcwarden.compiler.selectors import Selectors
 from ipcwarden.compiler.sysctls import BOUNDS, Bound, Draft, Sysctls
 from ipcwarden.core.policy import Profile
 from ipcwarden.core.sysctls import NAMES
@@ -12,12 +13,16 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.compiler.amounts import Machine
     from ipcwarden.compiler.nodes import Node
+    from ipcwarden.compiler.selectors import Selection
     from ipcwarden.compiler.sysctls import Drafts
 
 SETTINGS = (
     *("on_violation", "host_ipc", "leftovers", "unlisted", "shared", "writable_proc_sys", "nested_ipc", "help"),
+    "drift",
 )
 
 
@@ -32,6 +37,8 @@ class Written:
     sysctls: Drafts
     settings: dict[str, str]
     msgqueue: Draft | None
+    dev_shm: Draft | None
+    selections: dict[str, Selection]
 
 
 @value
@@ -43,6 +50,8 @@ class Resolved:
     sysctls: dict[str, dict[str, Bound]]
     settings: dict[str, str]
     msgqueue: Bound | None
+    dev_shm: Bound | None = None
+    selections: dict[str, Selection] = {}  # noqa: RUF012  (nobody writes to it)
 
 
 def written(name: str, at: Place, node: Node, machine: Machine, report: Report) -> Written:
@@ -51,19 +60,23 @@ def written(name: str, at: Place, node: Node, machine: Machine, report: Report) 
     extends = entries.get("extends")
     settings = {key: text for key in SETTINGS if (text := text_of(entries.get(key))) is not None}
     sysctls = Sysctls(name, machine, report).drafts(entries.get("sysctls"))
-    msgqueue = _msgqueue(name, entries.get("rlimits"), report)
-    return Written(name, at, text_of(extends), extends.at if extends else at, sysctls, settings, msgqueue)
+    msgqueue = _draft(name, entries.get("rlimits"), "msgqueue", rlimit_of, report)
+    dev_shm = _draft(name, entries.get("dev_shm"), "warn_below", bytes_of, report)
+    selections = Selectors(name, machine, report).in_profile(entries)
+    parent_at = extends.at if extends else at
+    return Written(name, at, text_of(extends), parent_at, sysctls, settings, msgqueue, dev_shm, selections)
 
 
-def _msgqueue(profile: str, node: Node | None, report: Report) -> Draft | None:
-    written_here = node.entries.get("msgqueue") if isinstance(node, Mapping) else None
+def _draft(
+    profile: str, node: Node | None, key: str, read: Callable[[Node, Report], int | None], report: Report
+) -> Draft | None:
+    written_here = node.entries.get(key) if isinstance(node, Mapping) else None
     if written_here is None:
         return None
     if isinstance(written_here, Scalar) and written_here.value is None:
         return Draft(written_here.at, None)
     text = written_here.text if isinstance(written_here, Scalar) else ""
-    bound = Bound(rlimit_of(written_here, report), text, written_here.at, profile)
-    return Draft(written_here.at, {"set": bound})
+    return Draft(written_here.at, {"set": Bound(read(written_here, report), text, written_here.at, profile)})
 
 
 class Family:
@@ -125,24 +138,47 @@ class Family:
         for name, draft in member.sysctls.items():
             inherited = sysctls.pop(name, {})
             if draft.bounds is None:
-                if not inherited and (parent or member.parent is None) and name != "kernel.sem.semmsl":
-                    self._report.warning(draft.at, f"there is no inherited rule for {name} to drop", "leave it out")
+                if not inherited and name != "kernel.sem.semmsl":
+                    self._nothing_to_drop(member, parent, draft.at, f"rule for {name}")
                 continue
             bounds = draft.bounds
             if "set" not in bounds:
                 bounds = {key: bound for key, bound in inherited.items() if key != "set"} | bounds
             sysctls[name] = bounds
             self._check_order(member, name, bounds)
-        msgqueue = self._merged_msgqueue(member, parent)
-        return Resolved(member.name, member.at, sysctls, settings, msgqueue)
+        inherited_bounds = (parent.msgqueue, parent.dev_shm) if parent else (None, None)
+        msgqueue, dev_shm = (
+            self._merged_bound(member, parent, inherited, draft, what)
+            for inherited, draft, what in zip(
+                inherited_bounds,
+                (member.msgqueue, member.dev_shm),
+                ("rlimits.msgqueue", "dev_shm.warn_below"),
+                strict=True,
+            )
+        )
+        selections = self._merged_selections(member, parent)
+        return Resolved(member.name, member.at, sysctls, settings, msgqueue, dev_shm, selections)
 
-    def _merged_msgqueue(self, member: Written, parent: Resolved | None) -> Bound | None:
-        inherited, draft = parent.msgqueue if parent else None, member.msgqueue
+    def _merged_bound(
+        self, member: Written, parent: Resolved | None, inherited: Bound | None, draft: Draft | None, what: str
+    ) -> Bound | None:
         if draft is None:
             return inherited
-        if draft.bounds is None and inherited is None and (parent or member.parent is None):
-            self._report.warning(draft.at, "there is no inherited rlimits.msgqueue to drop", "leave it out")
+        if draft.bounds is None and inherited is None:
+            self._nothing_to_drop(member, parent, draft.at, what)
         return draft.bounds["set"] if draft.bounds else None
+
+    def _merged_selections(self, member: Written, parent: Resolved | None) -> dict[str, Selection]:
+        inherited = parent.selections if parent else {}
+        for what, selection in member.selections.items():
+            if selection.items is None and what not in inherited:
+                self._nothing_to_drop(member, parent, selection.at, what)
+        merged = inherited | member.selections
+        return {what: selection for what, selection in merged.items() if selection.items is not None}
+
+    def _nothing_to_drop(self, member: Written, parent: Resolved | None, at: Place, what: str) -> None:
+        if parent or member.parent is None:  # else an error tells that the parent is not known
+            self._report.warning(at, f"there is no inherited {what} to drop", "leave it out")
 
     def _check_order(self, member: Written, name: str, bounds: dict[str, Bound]) -> None:
         """Check min <= default <= max as far as it can be known without a container's memory."""
@@ -177,9 +213,12 @@ def packed(profile: Resolved) -> Profile:
         if bounds := profile.sysctls.get(name):
             least, low, default, most = (bounds[key].amount if key in bounds else None for key in BOUNDS)
             sysctls[name] = (least, low, default, most)
-    msgqueue = profile.msgqueue.amount if profile.msgqueue else None
-    assert msgqueue is None or isinstance(msgqueue, int)
-    return Profile(profile.name, sysctls, msgqueue=msgqueue, **profile.settings)  # type: ignore[arg-type]  # SETTINGS
+    more = {
+        "msgqueue": profile.msgqueue.amount if profile.msgqueue else None,
+        "dev_shm": profile.dev_shm.amount if profile.dev_shm else None,
+        **{what: selection.selectors() for what, selection in profile.selections.items()},
+    }
+    return Profile(profile.name, sysctls, **profile.settings, **more)  # type: ignore[arg-type]  # each key its own type
 
 
 def in_document(root: Node) -> list[tuple[str, Place, Node]]:

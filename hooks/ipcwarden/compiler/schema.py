@@ -10,6 +10,7 @@ import jsonschema
 
 from ipcwarden.compiler.findings import Place, Report, did_you_mean, listed
 from ipcwarden.compiler.nodes import Mapping, Scalar, Sequence, Spoilt, find, plain, shown, text_of, without
+from ipcwarden.compiler.selectors import LISTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     Way = tuple[Step, ...]
 
-NOT_YET = {
-    "": frozenset(("stale_pins",)),
-    "profiles": frozenset(("keep", "reap", "expect", "drift", "dev_shm")),
-}
 _TYPES = {
     "object": "a mapping",
     "array": "a list",
@@ -43,7 +40,7 @@ def validator() -> jsonschema.Draft202012Validator:
 class Shape:
     """What the schema says of one document.
 
-    Of values below `sysctls` those who parse amounts know more to say.  What the schema has against them is kept
+    Of amounts and selectors those who parse them know more to say.  What the schema has against them is kept
     until they have spoken (`settle`): nothing it refuses is ever compiled.
     """
 
@@ -91,14 +88,10 @@ class Shape:
             self._report.error(node.at, *_sentence(error, node, wanted))
 
     def _unknown_keys(self, way: Way, node: Mapping, known: list[str]) -> None:
-        at_top, in_profile = not way, len(way) == 2 and way[0] == "profiles"
-        later = NOT_YET["" if at_top else "profiles"] if at_top or in_profile else frozenset()
         for key in [key for key in node.entries if key not in known]:
             self._unknown.add((*way, key))
             place = node.keys[key]
-            if key in later:
-                self._report.error(place, f"'{key}' is not supported by this version", "leave it out")
-            elif way[-1:] == ("sysctls",):
+            if way[-1:] == ("sysctls",):
                 self._report.error(place, f"'{key}' is not a sysctl that a policy governs", _sysctl_hint(key, known))
             else:
                 hint = did_you_mean(key, known) or f"known here: {listed(known, 'and')}"
@@ -125,7 +118,11 @@ class Shape:
 
 
 def _is_amount(way: Way) -> bool:
-    return len(way) > 3 and way[0] == "profiles" and way[2] in ("sysctls", "rlimits")
+    if way == ("stale_pins", "warn_after"):
+        return True
+    if len(way) < 4 or way[0] != "profiles":
+        return False
+    return way[2] in ("sysctls", "rlimits", "dev_shm") or (way[2] in LISTS and len(way) > 4 and way[4] != "kind")
 
 
 def _sysctl_hint(key: str, known: list[str]) -> str:
@@ -142,7 +139,7 @@ def _sentence(error: jsonschema.ValidationError, node: Node, wanted: str) -> tup
     if error.validator == "enum" and isinstance(rule, list):
         choices = [str(choice) for choice in rule]
         hint = did_you_mean(str(error.instance), choices) if isinstance(error.instance, str) else ""
-        return f"must be {listed(choices)}, not {shown(node)}", hint
+        return f"must be {listed(choices)}, not {shown(node)}", hint or wanted
     if error.validator in ("minLength", "minItems", "minProperties"):
         return "must not be empty", "leave it out, or give it a value"
     if error.validator == "maxLength":

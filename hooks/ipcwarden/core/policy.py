@@ -32,6 +32,7 @@ FORMAT = b"ipcwarden policy 3 "
 PREVIOUS_FORMATS = (b"ipcwarden policy 1 ", b"ipcwarden policy 2 ")
 MAX_POLICY_BYTES = 64 << 20
 GIB = 1 << 30
+STALE_PINS = 600  # seconds
 
 
 @value
@@ -107,7 +108,7 @@ class Policy:
     ipcmni_extend: bool = False
     digest: str = ""
     trust_annotations: tuple[str, ...] = ()
-    stale_pins: int = 600
+    stale_pins: int = STALE_PINS
 
     def profile_of(self, rule: Rule, annotations: dict[str, str] | None = None) -> Profile:
         """Return a rule's profile, unpacked; `annotations` are the container's own, trusted or not."""
