@@ -299,3 +299,38 @@ def test_tells_programs_of_the_ungoverned(container: Container) -> None:
     found = json.loads(sweep(container.root, "--json").check().stdout)
     validate(found, "sweep-v1")
     assert [(each["container"], each["engine"]) for each in found["ungoverned"]] == [(container.id, "bare")]
+
+
+@pytest.mark.parametrize("end", ["poststop", "gc"])
+def test_peaks_survive_into_the_record(container: Container, end: str) -> None:
+    """The record of the end has the most that was seen, whether sweep saw it or only the end."""
+    container.create().check()
+    container.leave("--shm=3", "--sem=2")
+    sweep(container.root).check()
+    run("nsenter", f"--ipc={container.namespace}", "ipcrm", "--all").check()
+    container.leave("--shm=1", "--msg=2")
+    container.kill()
+    (container.poststop() if end == "poststop" else sweep(container.root)).check()
+    [record] = told(container, "teardown" if end == "poststop" else "collected")
+    names = ("kernel.shmmni", "kernel.sem.semmni", "kernel.msgmni")
+    assert [record["peaks"][name] for name in names] == ["3", "2", "2"]
+
+
+def test_the_end_tells_what_could_have_changed_it(container: Container) -> None:
+    """What has drifted at the end has its causes there, too; a record without drift has none."""
+    container.create().check()
+    change(container, "77777777")
+    container.kill()
+    container.poststop().check()
+    [record] = told(container, "teardown")
+    assert record["causes"] == ["host"]
+
+
+def test_nothing_used_leaves_no_peaks(container: Container) -> None:
+    """Where nothing was ever in use the record of the end is as short as before."""
+    container.create().check()
+    sweep(container.root).check()
+    container.kill()
+    container.poststop().check()
+    [record] = told(container, "teardown")
+    assert {"peaks", "causes"} & record.keys() == set()

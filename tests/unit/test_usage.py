@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ipcwarden.core.usage import raised_peaks, usage_of
+from ipcwarden.core.objects import Inventory, Table, mqueue
+from ipcwarden.core.usage import raised_peaks, usage_in, usage_of
 
 OBJECTS = {
     ("shm", "size"): [5000, 1],
@@ -52,3 +53,19 @@ def test_nothing_uses_nothing() -> None:
 def test_peaks_only_rise(before: dict[str, int], now: dict[str, int], peaks: dict[str, int]) -> None:
     """The most that was ever in use stays, whatever is in use now."""
     assert raised_peaks(before, now) == peaks
+
+
+def test_an_inventory_is_counted() -> None:
+    """What the kernel lists is counted; of a queue that could not be opened no more than that it is there."""
+    segments = Table("shm", b"head\n 0 0 600 5000 7 8 0 0 0 0 0 1 2 3 4096 0\n", 4096)
+    empty = {kind: Table(kind, b"head\n", 4096) for kind in ("sem", "msg")}
+    queues = [mqueue(b"a", (0, 0, 0o600), (1, 2), (10, 64, 0, None)), mqueue(b"b", (0, 0, 0o600), (1, 2), None)]
+    used = usage_in(Inventory({"shm": segments, **empty}, queues), 4096)
+    assert {name: number for name, number in used.items() if number} == {
+        "kernel.shmall": 2,
+        "kernel.shmmax": 5000,
+        "kernel.shmmni": 1,
+        "fs.mqueue.queues_max": 2,
+        "fs.mqueue.msg_max": 10,
+        "fs.mqueue.msgsize_max": 64,
+    }

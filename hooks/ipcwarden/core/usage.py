@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipcwarden.core.objects import Inventory
+
 
 def usage_of(column: Callable[[str, str], list[int]], page: int) -> dict[str, int]:
     """Return what objects make of each limit that can be told from them; `page` is the page size in bytes.
@@ -29,6 +31,17 @@ def usage_of(column: Callable[[str, str], list[int]], page: int) -> dict[str, in
         "fs.mqueue.msg_max": max(lengths, default=0),
         "fs.mqueue.msgsize_max": max(column("mqueue", "msgsize"), default=0),
     }
+
+
+def usage_in(found: Inventory, page: int) -> dict[str, int]:
+    """Return how much of each limit is in use in a namespace; `page` is the page size in bytes."""
+
+    def column(kind: str, name: str) -> list[int]:
+        if kind in found.tables:
+            return found.tables[kind].column(name)
+        return [int(each.get(name, 0)) for each in found.queues]  # of one that could not be opened less is known
+
+    return usage_of(column, page)
 
 
 def raised_peaks(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import posix
 
+from ipcwarden.core.causes import causes_of
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.findings import drift
 from ipcwarden.core.record import line_of
+from ipcwarden.core.usage import raised_peaks, usage_in
 from ipcwarden.errors import NamespaceError, RecordError
-from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.devshm import shm_seen
-from ipcwarden.stages.life import identity_of, is_living, lives, undelivered_of, wanted_of
+from ipcwarden.stages.life import (
+    identity_of,
+    is_living,
+    lives,
+    peaks_of,
+    texts,
+    undelivered_of,
+    wanted_of,
+    was_shared,
+)
 from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
@@ -138,6 +149,7 @@ def _seen(site: Site, entry: Entry) -> dict[str, Document]:
         "objects": [dict(each) for each in shown],
         "objects_omitted": len(inventory) - len(shown),
         "drift": drift(wanted, limits) if site.subject["enforced"] else [],
+        "used": texts(usage_in(inventory, posix.sysconf("SC_PAGE_SIZE"))),
     }
 
 
@@ -168,13 +180,24 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     namespace: dict[str, Document] = {
         "id": identity.id or None if identity else None,
         "inode": identity.inode if identity else None,
-        "shared": bool(company) or bool(entry.document.get("joined")),
+        "shared": bool(company) or was_shared(entry.document),
         "destroyed": gone,
         "holders": others,
     }
-    told = _told(site, entry, held, in_use)
+    told = {**_told(site, entry, held, in_use), **_peaks(entry)}
+    if told.get("drift"):
+        told["causes"] = causes_of(entry.document, bool(namespace["shared"]))
     at = entry.document.get("at") or moment()  # by its time whoever resumes knows it in the log
     return site.record("error" if "message" in told else event, time=at, namespace=namespace, **told)
+
+
+def _peaks(entry: Entry) -> dict[str, Document]:
+    """Return the most of each limit that was seen in use, by sweep and at the end, if anything ever was."""
+    findings = entry.document.get("findings")
+    used = findings.get("used") if isinstance(findings, dict) else None
+    now = {name: int(str(number)) for name, number in used.items()} if isinstance(used, dict) else {}
+    peaks = raised_peaks(peaks_of(entry.document), now)
+    return {"peaks": texts(peaks)} if peaks else {}
 
 
 def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Document]:

@@ -6,7 +6,7 @@ import posix
 
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.findings import drift
-from ipcwarden.core.usage import raised_peaks, usage_of
+from ipcwarden.core.usage import raised_peaks, usage_in
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import keys, peek, take
 from ipcwarden.host.membership import enter
@@ -19,7 +19,6 @@ from ipcwarden.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Inventory
     from ipcwarden.host.ledger import Entry
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
@@ -103,18 +102,7 @@ def _watched(site: Site, entry: Entry, identity: Identity) -> dict[str, Document
 def _look() -> Document:
     """Return what is in the current IPC namespace; what lives there is not to notice."""
     found = take_inventory(quietly=True)
-    return {"limits": texts(read_limits()), "usage": texts(used_in(found))}
-
-
-def used_in(found: Inventory) -> dict[str, int]:
-    """Return how much of each limit is in use."""
-
-    def column(kind: str, name: str) -> list[int]:
-        if kind in found.tables:
-            return found.tables[kind].column(name)
-        return [int(each.get(name, 0)) for each in found.queues]  # of one that could not be opened less is known
-
-    return usage_of(column, posix.sysconf("SC_PAGE_SIZE"))
+    return {"limits": texts(read_limits()), "usage": texts(usage_in(found, posix.sysconf("SC_PAGE_SIZE")))}
 
 
 def _numbers(limits: Document) -> dict[str, int]:
