@@ -21,7 +21,7 @@ class Runtime:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        self._state = directory / "state"
+        self.states = directory / "state"  # a directory a container
 
     def run(self, bundle: Path, name: str) -> Result:
         """Create, start, wait and delete: all of a container's life, every hook included."""
@@ -30,7 +30,7 @@ class Runtime:
     def create(self, bundle: Path, name: str) -> Result:
         """Create a container, up to the user's process, which waits.  Its output goes where `output` finds it."""
         stdout, stderr = self.output(name), self._directory / f"{name}.stderr"
-        return run_into(stdout, stderr, self.program, "--root", self._state, "create", "--bundle", bundle, name)
+        return run_into(stdout, stderr, self.program, "--root", self.states, "create", "--bundle", bundle, name)
 
     def output(self, name: str) -> Path:
         """Where a created container's standard output goes."""
@@ -71,7 +71,7 @@ class Runtime:
         return self._call("delete", *["--force"] * force, name)
 
     def _call(self, *arguments: str | Path) -> Result:
-        return run(self.program, "--root", self._state, *arguments)
+        return run(self.program, "--root", self.states, *arguments)
 
 
 class Runc(Runtime):
