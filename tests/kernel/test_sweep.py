@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipcwarden.host.procfs import started
 from support import namespace
-from support.sandbox import WANTED, put_in_force
+from support.sandbox import WANTED, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.sandbox import Container
@@ -121,6 +122,41 @@ def test_tells_what_could_have_changed_it(container: Container) -> None:
     sweep(container.root).check()
     [record] = told(container, "drift")
     assert record["causes"] == ["writable_proc_sys", "privileged", "host"]
+
+
+@pytest.fixture
+def journal(root: Path) -> Iterator[Callable[[], list[str]]]:
+    """Give what the system's journal has been told."""
+    file = root / "run" / "systemd" / "journal" / "socket"
+    file.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(file))
+        ours.setblocking(False)
+
+        def messages() -> list[str]:
+            found = []
+            try:
+                while True:
+                    found.append(ours.recv(1 << 16).decode())
+            except BlockingIOError:
+                return found
+
+        yield messages
+
+
+@pytest.mark.parametrize(("drift", "alarms"), [("report", 1), ("expected", 0)])
+def test_expected_drift_is_no_alarm(
+    start: Callable[..., Container], root: Path, journal: Callable[[], list[str]], drift: str, alarms: int
+) -> None:
+    """Drift is told to the system's journal, but where the profile expects it; it is recorded all the same."""
+    put_in_force(root, profile(drift=drift))
+    container = start()
+    container.create().check()
+    change(container, "77777777")
+    sweep(root).check()
+    sweep(root).check()
+    assert len(told(container, "drift")) == 1
+    assert [f"'{container.id}-" in each for each in journal()] == [True] * alarms
 
 
 def test_nothing_drifts_that_was_not_enforced(container: Container) -> None:

@@ -334,6 +334,7 @@ def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pi
         leftovers=case.profile.leftovers if case.profile else "report",
         subject=dict(site.subject),
         **{each: True for each in ("privileged", "user_namespace") if fact(case.facts, each)},
+        **({"drift": case.profile.drift} if case.profile and case.profile.drift != "report" else {}),
         **shm_noted(case.spec),
     )
     return name
