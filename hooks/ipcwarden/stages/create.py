@@ -9,6 +9,7 @@ from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import fact
+from ipcwarden.core.mounts import short_shm
 from ipcwarden.core.plan import Plan, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
 from ipcwarden.core.spec import Request, request_of
@@ -38,6 +39,7 @@ from ipcwarden.stages.company import (
     widen,
 )
 from ipcwarden.stages.devshm import shm_noted
+from ipcwarden.stages.hostipc import host_noted
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
 from ipcwarden.stages.rlimits import limit_queues
 
@@ -131,7 +133,32 @@ def _meet_host(site: Site, case: Case, key: str, pid: int) -> None:
         _refuse(site, case, key, plan)
         told["violations"] = violations_of(plan.violations)
     told.update(limit_queues(plan.msgqueue, pid, site.subject["mode"] == "enforcing", case.facts.runtime))
-    site.deliver(site.record("skipped", reason="host-ipc", **told), key)
+    _follow(site, case, key, pid, site.record("skipped", reason="host-ipc", **told))
+
+
+def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Document]) -> None:
+    """Let the ledger follow a container in the host's namespace, so that its end tells what it has left there."""
+    entry = take(site.entries, key, create=True)
+    assert entry is not None
+    try:
+        if is_of(entry.document, site.boot, pid):
+            return
+        if entry.document:
+            entry = _set_aside(site, entry)
+        entry.write(
+            state="applied",
+            boot=site.boot,
+            pid=pid,
+            started=started(pid),
+            subject=dict(site.subject),
+            **host_noted(case.spec, pid),
+        )
+        site.deliver(record, key, entry)
+    finally:
+        if entry.document:
+            entry.release()
+        else:
+            entry.delete()
 
 
 def _told_of(case: Case) -> dict[str, Document]:
@@ -184,7 +211,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
                 _refuse(site, case, key, plan)
             if entry.document and not _is_the_same(site, entry, identity, state.pid):
                 # An earlier life whose poststop never came, or another root's: it is finished under another key.
-                entry = _set_aside(site, entry, room)
+                entry = _set_aside(site, entry, room.name)
             room.add(key)
             if site.subject["mode"] == "permissive":
                 # A joiner that is only watched is no way around those that are not.
@@ -213,13 +240,13 @@ def _do_again(site: Site, entry: Entry, fd: int) -> None:
         write_limits(since_widened(site, entry.document, wanted_of(entry.document)), read_limits())
 
 
-def _set_aside(site: Site, entry: Entry, room: Room) -> Entry:
+def _set_aside(site: Site, entry: Entry, room: str = "") -> Entry:
     key, aside = entry.key, f"{entry.key}~{site.began:x}"
     theirs = identity_of(entry.document)
     if theirs is not None:
         note(site.namespaces, theirs.name, aside)  # first: without it nobody would know that it is in there
     fresh = entry.set_aside(aside)
-    if theirs is not None and theirs.name != room.name:
+    if theirs is not None and theirs.name != room:
         erase(site.namespaces, theirs.name, key)
     return fresh
 
@@ -307,6 +334,7 @@ def _apply(
                 "shared": limits is not None or case.spec.ipc != "private",
             },
             **ways,
+            **short_shm(case.spec.mounts, case.profile.dev_shm if case.profile else None),
         )
         site.deliver(record, entry.key, entry)
     except ApplyError as error:
