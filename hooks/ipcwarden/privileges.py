@@ -11,7 +11,7 @@ import posix
 from ipcwarden.syscalls import Capabilities, capbset_drop, capbset_read, capget, capset, set_no_new_privs
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID = 1, 2, 6, 7
-CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 18, 19, 21
+CAP_IPC_OWNER, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 15, 18, 19, 21
 
 # Read config.json in a bundle of podman's, which belongs to the container's root where there is a user namespace.
 DOCUMENTS = (CAP_DAC_READ_SEARCH,)
@@ -21,8 +21,9 @@ CREATE = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
 # Join through the pin, become whoever it takes to write and to lower; look into a container that has no pin of its own.
 POSTSTART = (CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID)
 # Join, mount the queues, open queues of mode 0600, unmount the pin, see who else holds the namespace; become the root
-# of one that others stay in, to write.
-POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE, CAP_SETUID)
+# of one that others stay in, to write; ask others' semaphores who operated on them, and become nobody to ask that in a
+# container's pid namespace; remove what was left in it.
+POSTSTOP = (CAP_SYS_ADMIN, CAP_DAC_OVERRIDE, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_IPC_OWNER)
 
 
 def _mask(keep: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ from ipcwarden.values import value
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
@@ -34,6 +35,7 @@ _NS_GET_ID = 0x8008B70D  # Linux 6.18
 _PIDFD_GET_IPC_NAMESPACE = 0xFF02  # Linux 6.11
 _FD_NSFS_ROOT = -10003  # Linux 6.18
 
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -188,6 +190,21 @@ def prlimit(pid: int, resource: int, soft: int, hard: int) -> None:
     """
     limits = _buffer(soft.to_bytes(8, byteorder) + hard.to_bytes(8, byteorder))
     _call("prlimit", pid, resource, limits, None)
+
+
+def set_pdeathsig(signal: int) -> None:
+    """Get a signal when the parent ends: PR_SET_PDEATHSIG of prctl(2)."""
+    _call("prctl", _PR_SET_PDEATHSIG, signal, 0, 0, 0)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Let nobody trace this process or look into it, unless it is dumpable: PR_SET_DUMPABLE of prctl(2)."""
+    _call("prctl", _PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
+
+
+def set_keepcaps(keep: bool) -> None:
+    """Keep the permitted capabilities when the uid changes: PR_SET_KEEPCAPS of prctl(2)."""
+    _call("prctl", _PR_SET_KEEPCAPS, int(keep), 0, 0, 0)
 
 
 def set_no_new_privs() -> None:

@@ -13,96 +13,64 @@ from ipcwarden.core.attribution import (
     IN_USE,
     RECEIVER,
     USER,
-    Sign,
+    Sight,
     Terms,
     Verdict,
     View,
+    attribute,
     changes,
     judge,
     uses,
     view_of,
     why_not,
 )
-from ipcwarden.core.objects import Table
+from ipcwarden.core.objects import Inventory, Table
 
 if TYPE_CHECKING:
     from ipcwarden.core.objects import Object
 
-NOBODY = View({})
-
-
-def sees(kind: str, bits: int) -> View:
-    """Make a view with a pid for object 7."""
-    return View({kind: {7: bits}})
-
-
-MADE = sees("shm", CREATOR)
-USED = sees("sem", USER)
 CASES: dict[str, tuple[Any, ...]] = {
-    # kind, sign, our view, living views, doubt -> confidence, evidence
-    "attached": ("shm", Sign("attached", CREATOR), MADE, [NOBODY], (), "in-use", "attached"),
-    "waiters": ("sem", Sign("waiters"), USED, [NOBODY], (), "in-use", "waiters"),
-    "notify": ("mqueue", Sign("notify"), NOBODY, [NOBODY], (), "in-use", "notify"),
-    "a living maker": ("shm", Sign("", CREATOR), MADE, [NOBODY, MADE], (), "in-use", "creator-lives"),
-    "a living user": ("shm", Sign("", CREATOR), MADE, [sees("shm", USER)], (), "in-use", "last-user-lives"),
-    "both": ("shm", Sign("", CREATOR), MADE, [MADE, sees("shm", USER)], (), "in-use", "creator-lives last-user-lives"),
-    "a living receiver": ("msg", Sign(), sees("msg", USER), [sees("msg", RECEIVER)], (), "in-use", "last-user-lives"),
-    "use beats doubt": ("shm", Sign("", CREATOR), MADE, [MADE], ("no-answer",), "in-use", "creator-lives"),
-    "maker gone": ("shm", Sign("", CREATOR), MADE, [NOBODY, NOBODY], (), "proven", "creator-gone"),
-    "nobody lives": ("shm", Sign("", CREATOR), MADE, [], (), "proven", "creator-gone"),
-    "both gone": (
-        "shm",
-        Sign("", CREATOR | USER),
-        sees("shm", CREATOR | USER),
-        [NOBODY],
-        (),
-        "proven",
-        "creator-gone last-user-gone",
-    ),
-    "user gone": ("sem", Sign("", USER), USED, [NOBODY], (), "proven", "last-user-gone"),
-    "both ends gone": (
-        "msg",
-        Sign("", USER | RECEIVER),
-        sees("msg", USER | RECEIVER),
-        [NOBODY],
-        (),
-        "proven",
-        "last-user-gone",
-    ),
-    "never used": ("msg", Sign(), NOBODY, [NOBODY], (), "plausible", "never-used"),
-    "queue": ("mqueue", Sign(), NOBODY, [NOBODY], (), "plausible", "no-pids"),
-    "doubt": ("shm", Sign("", CREATOR), MADE, [NOBODY], ("no-answer",), "unknown", "no-answer"),
-    "doubt of a queue": ("mqueue", Sign(), NOBODY, [], ("no-pid-namespace",), "unknown", "no-pid-namespace"),
-    "maker out of sight": ("shm", Sign("", CREATOR), NOBODY, [NOBODY], (), "unknown", "out-of-sight"),
-    "half out of sight": ("shm", Sign("", CREATOR | USER), MADE, [NOBODY], (), "unknown", "out-of-sight"),
-    "unread by us": ("sem", Sign("", USER), View({}, frozenset({7})), [NOBODY], (), "unknown", "too-many"),
-    "unread by them": ("sem", Sign("", USER), USED, [View({}, frozenset({7}))], (), "unknown", "too-many"),
-    "another unread": ("sem", Sign("", USER), USED, [View({}, frozenset({8}))], (), "proven", "last-user-gone"),
+    # kind, use, used, ours, alive, unread, doubt -> confidence, evidence
+    "attached": ("shm", "attached", CREATOR, CREATOR, 0, False, (), "in-use", "attached"),
+    "waiters": ("sem", "waiters", 0, USER, 0, True, ("no-answer",), "in-use", "waiters"),
+    "notify": ("mqueue", "notify", 0, 0, 0, False, (), "in-use", "notify"),
+    "a living maker": ("shm", "", CREATOR, CREATOR, CREATOR, False, (), "in-use", "creator-lives"),
+    "a living user": ("shm", "", CREATOR, CREATOR | USER, USER, False, (), "in-use", "last-user-lives"),
+    "both live": ("shm", "", CREATOR, CREATOR, CREATOR | USER, False, (), "in-use", "creator-lives last-user-lives"),
+    "a living receiver": ("msg", "", USER, USER, RECEIVER, False, (), "in-use", "last-user-lives"),
+    "use beats doubt": ("shm", "", CREATOR, CREATOR, CREATOR, False, ("no-answer",), "in-use", "creator-lives"),
+    "maker gone": ("shm", "", CREATOR, CREATOR, 0, False, (), "proven", "creator-gone"),
+    "both gone": ("shm", "", CREATOR | USER, CREATOR | USER, 0, False, (), "proven", "creator-gone last-user-gone"),
+    "user gone": ("sem", "", 0, USER, 0, False, (), "proven", "last-user-gone"),
+    "both ends gone": ("msg", "", USER | RECEIVER, USER | RECEIVER, 0, False, (), "proven", "last-user-gone"),
+    "never used": ("msg", "", 0, 0, 0, False, (), "plausible", "never-used"),
+    "queue": ("mqueue", "", 0, 0, 0, False, (), "plausible", "no-pids"),
+    "doubt": ("shm", "", CREATOR, CREATOR, 0, False, ("no-answer",), "unknown", "no-answer"),
+    "doubt of a queue": ("mqueue", "", 0, 0, 0, False, ("no-pid-namespace",), "unknown", "no-pid-namespace"),
+    "maker out of sight": ("shm", "", CREATOR, 0, 0, False, (), "unknown", "out-of-sight"),
+    "half out of sight": ("shm", "", CREATOR | USER, CREATOR, 0, False, (), "unknown", "out-of-sight"),
+    "unread": ("sem", "", USER, USER, 0, True, (), "unknown", "too-many"),
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "sign", "ours", "living", "doubt", "confidence", "evidence"), CASES.values(), ids=CASES
+    ("kind", "use", "used", "ours", "alive", "unread", "doubt", "confidence", "evidence"), CASES.values(), ids=CASES
 )
 def test_judges(
-    kind: str, sign: Sign, ours: View, living: list[View], doubt: tuple[str, ...], confidence: str, evidence: str
+    kind: str,
+    use: str,
+    used: int,
+    ours: int,
+    alive: int,
+    unread: bool,
+    doubt: tuple[str, ...],
+    confidence: str,
+    evidence: str,
 ) -> None:
     """Each sort of evidence comes to its verdict."""
-    verdict = judge(kind, 7, sign, ours, living, doubt)
+    verdict = judge(kind, use, used, ours, alive, unread, doubt)
     assert verdict == Verdict(confidence, tuple(evidence.split()))
     assert verdict.is_leftover is (confidence != IN_USE)
-
-
-BITS = st.integers(0, 7)
-VIEWS = st.builds(sees, st.just("shm"), BITS)
-
-
-@given(st.lists(VIEWS, max_size=3), VIEWS, BITS, st.booleans())
-def test_proves_nothing_that_the_living_have_a_pid_for(living: list[View], ours: View, used: int, doubt: bool) -> None:
-    """Whatever else is seen: one living pid, or one that could not be asked, and nothing is proven."""
-    verdict = judge("shm", 7, Sign("", used), ours, living, ("no-answer",) if doubt else ())
-    if doubt or any(view.pids["shm"][7] for view in living):
-        assert verdict.confidence != "proven"
 
 
 ANCIENT: Object = {"kind": "shm", "key": "0x00000000", "owner": "0", "ctime": 10, "detach": 40, "attach": 90}
@@ -153,6 +121,63 @@ MSG = b"""key msqid
 0 9 600 0 0 22 23 0 0 0 0 60 70 50
 """
 TABLES = {kind: Table(kind, text, 4096) for kind, text in (("shm", SHM), ("sem", SEM), ("msg", MSG))}
+
+
+POSIX_QUEUES: list[Object] = [
+    {"kind": "mqueue", "name": "/old"},
+    {"kind": "mqueue", "name": "/new"},
+    {"kind": "mqueue", "name": "/awaited", "notify": 9},
+]
+ALL_BITS = View({"shm": {7: 3, 8: 3}, "sem": {7: 2, 8: 2}, "msg": {8: 6, 9: 6}})
+
+
+def verdicts(sight: Sight, before: dict[str, frozenset[int]]) -> dict[tuple[str, int], str]:
+    """Say how sure the verdict of each object is that was not there before, by kind and id or inode."""
+    inventory = Inventory(TABLES, POSIX_QUEUES, [1, 2, 3])
+    return {
+        (kind, (inventory.inodes if kind == "mqueue" else TABLES[kind].column("id"))[index]): verdict.confidence
+        for kind, verdict, indices in attribute(inventory, sight, before)
+        for index in indices
+    }
+
+
+def test_attributes_all_that_was_not_there_before() -> None:
+    """Each object is judged once by its own evidence, but for what a joiner found."""
+    living = View({"shm": {7: CREATOR}}, frozenset({8}))
+    before = {"mqueue": frozenset({1}), "msg": frozenset({7})}
+    assert verdicts(Sight(ALL_BITS, (View({}), living)), before) == {
+        ("shm", 7): "in-use",
+        ("shm", 8): "proven",
+        ("sem", 7): "proven",
+        ("sem", 8): "unknown",
+        ("msg", 8): "proven",
+        ("msg", 9): "proven",
+        ("mqueue", 2): "plausible",
+        ("mqueue", 3): "in-use",
+    }
+
+
+def test_who_waits_uses() -> None:
+    """An array that somebody waits for is in use, and a segment that is attached."""
+    attached = Table("shm", b"key shmid\n0 7 600 9 21 0 1 0 0 0 0 0 0 50 0 0\n", 4096)
+    inventory = Inventory({"shm": attached, "sem": TABLES["sem"]}, [])
+    sight = Sight(ALL_BITS, awaited=frozenset({7}))
+    found = {(kind, indices[0]): verdict.evidence for kind, verdict, indices in attribute(inventory, sight, {})}
+    assert found == {("shm", 0): ("attached",), ("sem", 0): ("waiters",), ("sem", 1): ("last-user-gone",)}
+
+
+PIDS = st.dictionaries(st.sampled_from([7, 8, 9]), st.integers(0, 7))
+SEEN = st.builds(View, st.fixed_dictionaries({"shm": PIDS, "sem": PIDS, "msg": PIDS}))
+
+
+@given(SEEN, st.lists(SEEN, max_size=3), st.booleans())
+def test_proves_nothing_that_the_living_have_a_pid_for(ours: View, living: list[View], doubt: bool) -> None:
+    """Whatever else is seen: one living pid, or one that could not be asked, and nothing is proven."""
+    found = verdicts(Sight(ours, tuple(living), doubt=("no-answer",) if doubt else ()), {})
+    proven = {each for each, confidence in found.items() if confidence == "proven"}
+    alive = {(kind, number) for view in living for kind, seen in view.pids.items() for number in seen if seen[number]}
+    assert not proven & alive
+    assert not (proven and doubt)
 
 
 def test_sees_all_pids() -> None:

@@ -12,9 +12,9 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from ipcwarden.core.objects import Object, Table
+    from ipcwarden.core.objects import Inventory, Object, Table
     from ipcwarden.core.policy import Selector
 
 # What an object has a pid of, as bits: shm cpid; shm lpid, sem sempid, msg lspid; msg lrpid.
@@ -81,11 +81,17 @@ def uses(table: Table) -> list[int]:
 
 
 @value
-class Sign:
-    """What an object itself says: a word of who uses it now, if anybody, and the bits that it has been used by."""
+class Sight:
+    """All that was seen of a namespace.
 
-    use: str = ""  # attached | waiters | notify
-    used: int = 0
+    `ours` is what we see, who stand above the pid namespaces of those in it, `living` what these see.  `awaited` are
+    arrays that somebody waits for.  `doubt` are words of why all of that proves nothing: somebody could not be asked.
+    """
+
+    ours: View
+    living: tuple[View, ...] = ()
+    awaited: frozenset[int] = frozenset()
+    doubt: tuple[str, ...] = ()
 
 
 @value
@@ -101,29 +107,71 @@ class Verdict:
         return self.confidence != IN_USE
 
 
-def judge(kind: str, number: int, sign: Sign, ours: View, living: Sequence[View], doubt: tuple[str, ...]) -> Verdict:
-    """Judge one object by its id.
+def attribute(
+    inventory: Inventory, sight: Sight, before: Mapping[str, frozenset[int]]
+) -> Iterator[tuple[str, Verdict, list[int]]]:
+    """Give each verdict of a kind with the objects that it is for, as indices.
 
-    `ours` is what we see, who stand above all of those pid namespaces; `living` are theirs.  `doubt` are words of why
-    that proves nothing: somebody could not be asked.
+    Left out is what was there `before`: by kind the ids, of POSIX queues the inode numbers.
     """
-    if sign.use:
-        return Verdict(IN_USE, (sign.use,))
-    alive = 0
-    for view in living:
-        alive |= view.pids.get(kind, {}).get(number, 0)
+    for kind, table in inventory.tables.items():
+        yield from _attributed(kind, table, sight, before.get(kind, frozenset()))
+    old = before.get("mqueue", frozenset())
+    for index, queue in enumerate(inventory.queues):
+        if inventory.inodes[index] not in old:
+            use = "notify" if queue.get("notify") else ""
+            yield "mqueue", judge("mqueue", use, 0, 0, 0, False, sight.doubt), [index]
+
+
+def _attributed(
+    kind: str, table: Table, sight: Sight, before: frozenset[int]
+) -> Iterator[tuple[str, Verdict, list[int]]]:
+    alike: dict[tuple[str, int, int, int, bool], list[int]] = {}  # a few sorts, of which there may be 32 768
+    ours = sight.ours.pids.get(kind, {})
+    living = [view.pids.get(kind, {}) for view in sight.living]
+    unread: frozenset[int] = frozenset()
+    if kind == "sem":
+        unread = unread.union(sight.ours.unread, *(view.unread for view in sight.living))
+    in_use = _in_use(table, sight)
+    used = uses(table)
+    for index, number in enumerate(table.column("id")):
+        if number not in before:
+            alive = 0
+            for seen in living:
+                alive |= seen.get(number, 0)
+            sort = (in_use[index], used[index], ours.get(number, 0), alive, number in unread)
+            alike.setdefault(sort, []).append(index)
+    for sort, indices in alike.items():
+        yield kind, judge(kind, *sort, sight.doubt), indices
+
+
+def _in_use(table: Table, sight: Sight) -> list[str]:
+    if table.kind == "shm":
+        return ["attached" if number else "" for number in table.column("nattch")]
+    if table.kind == "sem":
+        return ["waiters" if number in sight.awaited else "" for number in table.column("id")]
+    return [""] * len(table)
+
+
+def judge(kind: str, use: str, used: int, ours: int, alive: int, unread: bool, doubt: tuple[str, ...]) -> Verdict:
+    """Judge an object.
+
+    `use` is a word of who uses it now, if anybody; `used` are the bits that it must have a pid of, `ours` those that we
+    see, `alive` those that the living see; `unread` tells whether not all of them could be asked.
+    """
+    if use:
+        return Verdict(IN_USE, (use,))
     if alive:
         return Verdict(IN_USE, _words(alive, "lives"))
     if doubt:
         return Verdict(UNKNOWN, doubt)
     if kind == "mqueue":
         return Verdict(PLAUSIBLE, ("no-pids",))
-    if kind == "sem" and any(number in view.unread for view in (ours, *living)):
+    if unread:
         return Verdict(UNKNOWN, ("too-many",))
-    gone = ours.pids.get(kind, {}).get(number, 0)
-    if sign.used & ~gone:
+    if used & ~ours:
         return Verdict(UNKNOWN, ("out-of-sight",))  # by a process that not even we have a pid for
-    return Verdict(PROVEN, _words(gone, "gone")) if gone else Verdict(PLAUSIBLE, ("never-used",))
+    return Verdict(PROVEN, _words(ours, "gone")) if ours else Verdict(PLAUSIBLE, ("never-used",))
 
 
 def _words(bits: int, what: str) -> tuple[str, ...]:

@@ -109,10 +109,11 @@ class Inventory:
     `chosen` are some of them, as indices by kind; a kind that it does not name has none.  Without it: all of them.
     """
 
-    def __init__(self, tables: dict[str, Table], queues: list[Object]) -> None:
-        """Take the tables of shm, sem and msg, and the POSIX queues."""
+    def __init__(self, tables: dict[str, Table], queues: list[Object], inodes: Sequence[int] = ()) -> None:
+        """Take the tables of shm, sem and msg, and the POSIX queues with their inode numbers, if these matter."""
         self.tables = tables
         self.queues = queues
+        self.inodes = inodes
 
     def __len__(self) -> int:
         """Return how many objects there are."""

@@ -41,7 +41,7 @@ def take_inventory(quietly: bool = False) -> Inventory:
             posix.close(directory)
     except OSError as error:
         raise KernelError(f"cannot list the POSIX message queues: {why(error)}", "CONFIG_POSIX_MQUEUE") from error
-    return Inventory(tables, queues)
+    return Inventory(tables, [queue for queue, _ in queues], [inode for _, inode in queues])
 
 
 def _table(kind: str) -> bytes:
@@ -52,8 +52,8 @@ def _table(kind: str) -> bytes:
         posix.close(fd)
 
 
-def _queue(directory: int, name: str, quietly: bool) -> Object | None:
-    """Return a queue; None where it has been unlinked meanwhile."""
+def _queue(directory: int, name: str, quietly: bool) -> tuple[Object, int] | None:
+    """Return a queue and its inode number; None where it has been unlinked meanwhile."""
     fd = None
     try:
         try:
@@ -73,14 +73,15 @@ def _queue(directory: int, name: str, quietly: bool) -> Object | None:
 
 def _described(
     name: str, seen: posix.stat_result, status: tuple[int, int, int, int | None] | None = None, notify: int = 0
-) -> Object:
-    return mqueue(
+) -> tuple[Object, int]:
+    queue = mqueue(
         name.encode(getfilesystemencoding(), getfilesystemencodeerrors()),
         (seen.st_uid, seen.st_gid, seen.st_mode),
         (int(seen.st_ctime), int(seen.st_mtime)),
         status,
         notify,
     )
+    return queue, seen.st_ino
 
 
 def attached(ids: Container[int], processes: Iterable[dict[str, Document]]) -> dict[int, list[dict[str, Document]]]:
