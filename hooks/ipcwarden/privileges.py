@@ -79,6 +79,14 @@ def drop_with_prctl(keep: tuple[int, ...]) -> bool:
     return narrow(keep)  # what the library has no name for, it has left
 
 
+def load_prctl() -> None:
+    """Load python-prctl, where it is there, once for all children that are going to need it: it takes milliseconds."""
+    try:
+        import prctl  # noqa: F401
+    except Exception:  # noqa: S110  # whatever is wrong with it, whoever needs it does without
+        pass
+
+
 def settle() -> None:
     """Leave the caller's directory and file mode mask behind."""
     posix.umask(0o077)

@@ -105,6 +105,7 @@ def _foresee(site: Site, release: bool, older_than: float, report: Report) -> No
 def collect_all(site: Site, release: bool, older_than: float, report: Report) -> None:
     """Finish whatever is due, and put back the limits of namespaces that others have joined."""
     found = find_due(site, release)
+    privileges.load_prctl()
     tidy(site)
     for each in found:
         _collect(site.root, each, older_than, report)

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from ipcwarden import privileges
 from ipcwarden.cli import extract
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.gc import Age, Report, collect_all, site_in_child
@@ -45,6 +46,7 @@ def command(settings: Settings, older_than: float, as_json: bool) -> int:
     report = Report(as_json, "drift", "ungoverned")
     if os.path.isdir(str(site.places.entries)):
         demand_namespace(site, STAGE)
+        privileges.load_prctl()
         # Before gc puts back what it may: of that, too, it shall be told what could have changed it.
         for key, entry in living(site).items():
             _watch(site, key, extract.text(entry, "subject", "container", "id") or key, report)
