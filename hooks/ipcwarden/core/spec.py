@@ -64,6 +64,7 @@ class Spec:
     seccomp: Document
     shielded: tuple[str, ...]
     mounts: tuple[Mount, ...]
+    uid: int = 0  # of the first process, as the container numbers it; read where it shares the host's namespace alone
 
 
 def parse_spec(data: bytes) -> Spec:
@@ -108,6 +109,7 @@ def spec_of(document: dict[str, Document]) -> Spec:
         seccomp=_member(linux, "seccomp", "linux."),
         shielded=(*_shielded(linux), *(mount.destination for mount in mounts if "ro" in mount.options)),
         mounts=tuple(mounts),
+        uid=0 if paths else _uid_of(document),
     )
 
 
@@ -233,6 +235,12 @@ def _msgqueue_of(document: dict[str, Document]) -> tuple[int, int] | None:
     if len(asked) > 1:
         raise StateError(f"cannot use config.json: its 'process.rlimits' lists {MSGQUEUE} twice")
     return asked[0] if asked else None
+
+
+def _uid_of(document: dict[str, Document]) -> int:
+    user = section_of(section_of(document, "process"), "user", "process.")
+    uid = _member(user, "uid", "process.user.")
+    return int(uid) if _is_whole(uid) else 0  # type: ignore[arg-type]  # whole; runtimes refuse all else
 
 
 def _is_whole(number: Document) -> bool:

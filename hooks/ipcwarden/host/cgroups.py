@@ -7,6 +7,7 @@ from ipcwarden.files import read
 
 _ROOT = "/sys/fs/cgroup"
 _MAX_LIMIT = 4096
+_MAX_CGROUPS = 1 << 16
 
 
 def parent_memory(cgroups_path: str, root: str = _ROOT) -> int | None:
@@ -18,3 +19,11 @@ def parent_memory(cgroups_path: str, root: str = _ROOT) -> int | None:
         except (OSError, ValueError):
             continue  # the other version of cgroups, or a parent that the runtime has yet to make
     return None
+
+
+def cgroups_of(pid: int | str) -> bytes:
+    """Return the cgroups of a process, or of `self` (proc_pid_cgroup(5)); nothing where it is gone."""
+    try:
+        return read(f"/proc/{pid}/cgroup", _MAX_CGROUPS)
+    except (OSError, ValueError):
+        return b""

@@ -18,6 +18,7 @@ from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.devshm import shm_seen
+from ipcwarden.stages.hostipc import host_findings, host_record
 from ipcwarden.stages.life import (
     identity_of,
     is_living,
@@ -115,7 +116,7 @@ def still_to_log(site: Site, entry: Entry, lines: list[bytes], resumed: bool = F
 def _examine(site: Site, entry: Entry, event: str) -> None:
     """Put what is in the namespace into the ledger, before anything is freed."""
     identity = identity_of(entry.document)
-    findings: dict[str, Document] = {}
+    findings: dict[str, Document] = host_findings(site, entry) if entry.document.get("host") else {}
     if identity is not None and entry.document.get("boot") == site.boot:
         try:
             findings = _findings(site, entry, identity)
@@ -155,6 +156,9 @@ def _seen(site: Site, entry: Entry) -> dict[str, Document]:
 
 def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     """Unpin, prove, and return the record."""
+    at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
+    if entry.document.get("host"):
+        return host_record(site, entry, event, at)
     identity = identity_of(entry.document)
     others: list[Document] = []
     gone: bool | None = True
@@ -187,7 +191,6 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     told = {**_told(site, entry, held, in_use), **_peaks(entry)}
     if told.get("drift"):
         told["causes"] = causes_of(entry.document, bool(namespace["shared"]))
-    at = entry.document.get("at") or moment()  # by its time whoever resumes knows it in the log
     return site.record("error" if "message" in told else event, time=at, namespace=namespace, **told)
 
 

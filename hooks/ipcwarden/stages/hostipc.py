@@ -1,0 +1,273 @@
+"""Containers in the host's IPC namespace: nothing is written, pinned or removed; what they leave there is told."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from ipcwarden.core.attribution import PROVEN, UNKNOWN
+from ipcwarden.core.hostipc import (
+    GONE,
+    INSIDE,
+    NOBODY,
+    OUTSIDE,
+    UNTOLD,
+    HostLife,
+    distinct_cgroup,
+    host_uid,
+    is_in_cgroup,
+    judge_on_host,
+    new_since,
+    trace_of,
+)
+from ipcwarden.core.objects import Inventory, Table
+from ipcwarden.core.ranges import numbers_in, ranges_of
+from ipcwarden.core.selection import Expectations, queue_name, selectors_of
+from ipcwarden.core.shmfiles import files_document, shm_source
+from ipcwarden.errors import KernelError
+from ipcwarden.files import read
+from ipcwarden.host.cgroups import cgroups_of
+from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.namespace import identify
+from ipcwarden.host.procfs import real_path, slurp, started
+from ipcwarden.host.queues import queue_inodes
+from ipcwarden.host.tmpfs import open_shelf
+from ipcwarden.stages.company import is_unfinished
+from ipcwarden.stages.life import is_living
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipcwarden.core.attribution import Verdict
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Object
+    from ipcwarden.core.spec import Spec
+    from ipcwarden.host.ledger import Entry
+    from ipcwarden.stages.site import Site
+
+_MAX_UID_MAP = 1 << 16
+_CLOCK_BOOTTIME = 7  # what the kernel counts the start of processes in
+_ACCURACY = 1  # seconds that two clocks may seem to differ
+
+
+def host_noted(spec: Spec, pid: int) -> dict[str, Document]:
+    """Return what the ledger notes of a container that starts in the host's namespace.  Raises `OSError`."""
+    found: dict[str, Sequence[int]] = {kind: table.column("id") for kind, table in _sysv_tables().items()}
+    found["mqueue"] = list(queue_inodes().values())
+    noted: dict[str, Document] = {
+        "host": True,
+        "began": int(time.time()),
+        "uid": host_uid(spec.uid, _uid_map(pid)),
+        "cgroup": distinct_cgroup(cgroups_of(pid), cgroups_of("self")),
+        "pid_namespace": _pid_namespace(pid),
+        "baseline": {kind: ranges_of(numbers) for kind, numbers in found.items()},
+    }
+    source = shm_source(spec.mounts)
+    path = (real_path(source) or source) if source else ""
+    shelf = open_shelf(path, hosts_too=True)
+    if shelf is not None:
+        noted["dev_shm"] = {"path": path, "baseline": ranges_of(file.inode for file in shelf.files())}
+        shelf.close()
+    return noted
+
+
+def host_findings(site: Site, entry: Entry) -> dict[str, Document]:
+    """Return what stands in our own namespace, the host's, and may be the container's; nothing of an earlier boot.
+
+    Raises `KernelError`.
+    """
+    document = entry.document
+    if document.get("boot") != site.boot:
+        return {}
+    inventory = _inventory_of_host()
+    life = _life_of(document)
+    verdicts = _judged(document, inventory, life, _seen_of_others(site, entry.key))
+    chosen = {kind: list(these) for kind, these in verdicts.items()}
+    named: dict[tuple[str, int | str], tuple[Verdict, bool]] = {}
+    expected = Expectations(selectors_of(document.get("expect")))
+    for kind, these in verdicts.items():
+        for index, verdict in these.items():
+            found = inventory.object(kind, index)
+            named[_name_in(found)] = (verdict, expected.takes(found))
+    told: list[Document] = []
+    for each in inventory.largest(chosen=chosen):
+        verdict, is_expected = named[_name_in(each)]
+        what: dict[str, Document] = {**each, "confidence": verdict.confidence, "evidence": list(verdict.evidence)}
+        told.append({**what, "expected": True} if is_expected else what)
+    return {
+        "totals": inventory.totals(chosen),
+        "objects": told,
+        "objects_omitted": len(named) - len(told),
+        "alarming": sum(not is_expected and verdict.confidence != UNKNOWN for verdict, is_expected in named.values()),
+        **_new_files(document, life),
+    }
+
+
+def host_record(site: Site, entry: Entry, event: str, at: str) -> dict[str, Document]:
+    """Return the record of the end of a container in the host's namespace; `at` is its time."""
+    identity = identify(site.own, site.features)
+    namespace: dict[str, Document] = {
+        "id": identity.id or None,
+        "inode": identity.inode,
+        "shared": True,
+        "destroyed": False,
+        "holders": [],
+        "host": True,
+    }
+    findings = entry.document.get("findings")
+    assert isinstance(findings, dict)
+    if "totals" not in findings:
+        return site.record(event, time=at, namespace=namespace)
+    if findings["alarming"]:
+        site.alert(f"container '{entry.key}' left {findings['alarming']} objects in the host's IPC namespace")
+    objects = findings["objects"]
+    assert isinstance(objects, list)
+    told: dict[str, Document] = {
+        "present" if is_living(entry.document, site.boot) else "leftovers": findings["totals"],
+        "objects": [{**each, "fate": "held"} for each in objects if isinstance(each, dict)],
+        "objects_omitted": findings["objects_omitted"],
+        "drift": [],
+    }
+    told.update({name: findings[name] for name in ("dev_shm",) if name in findings})
+    return site.record(event, time=at, namespace=namespace, **told)
+
+
+def observe(site: Site, entry: Entry) -> None:
+    """Note in the entry what is seen to be made by a living process of the container's: its pid tells nothing later.
+
+    Raises `KernelError`, `RecordError`.
+    """
+    document = entry.document
+    if document.get("boot") != site.boot:
+        return
+    inventory = _inventory_of_host()
+    life = _life_of(document)
+    seen = {kind: set(numbers) for kind, numbers in life.seen.items()}
+    for kind, these in _judged(document, inventory, life, {}).items():
+        for index, verdict in these.items():
+            if verdict.confidence == PROVEN:
+                seen[kind].add(int(inventory.object(kind, index)["id"]))
+    if seen != life.seen:
+        entry.write(seen={kind: ranges_of(numbers) for kind, numbers in seen.items() if numbers})
+
+
+def _inventory_of_host() -> Inventory:
+    """Return what is in our namespace; without its queues where those are not ours to list, as for a user's engine."""
+    try:
+        return take_inventory(quietly=True)
+    except KernelError:
+        return Inventory(_sysv_tables(), [])
+
+
+def _sysv_tables() -> dict[str, Table]:
+    page = posix.sysconf("SC_PAGE_SIZE")
+    return {kind: Table(kind, slurp(f"/proc/sysvipc/{kind}"), page) for kind in ("shm", "sem", "msg")}
+
+
+def _life_of(document: dict[str, Document]) -> HostLife:
+    ended = document.get("gone_since") or time.time()
+    seen = {kind: numbers_in(_part_of(document, "seen", kind)) for kind in ("shm", "sem", "msg")}
+    return HostLife(int(str(document["uid"])), int(str(document["began"])), float(str(ended)), seen)
+
+
+def _part_of(document: dict[str, Document], name: str, kind: str) -> Document:
+    found = document.get(name)
+    return found.get(kind) if isinstance(found, dict) else None
+
+
+def _judged(
+    document: dict[str, Document], inventory: Inventory, life: HostLife, others: dict[str, frozenset[int]]
+) -> dict[str, dict[int, Verdict]]:
+    """Return what may be the container's, by kind and index."""
+    inodes = queue_inodes() if inventory.queues else {}
+    numbers: dict[str, Sequence[int]] = {kind: table.column("id") for kind, table in inventory.tables.items()}
+    numbers["mqueue"] = [inodes.get(queue_name(each)[1:], 0) for each in inventory.queues]
+    baseline = {
+        kind: numbers_in(_part_of(document, "baseline", kind)) | others.get(kind, frozenset()) for kind in numbers
+    }
+    whereabouts = _Whereabouts(document)
+    found: dict[str, dict[int, Verdict]] = {}
+    for kind, indices in new_since(numbers, baseline).items():
+        judged = (
+            (index, judge_on_host(kind, numbers[kind][index], trace_of(inventory, kind, index, whereabouts.at), life))
+            for index in indices
+        )
+        found[kind] = {index: verdict for index, verdict in judged if verdict is not None}
+    return found
+
+
+def _seen_of_others(site: Site, but: str) -> dict[str, frozenset[int]]:
+    """Return the ids, by kind, of what others in the host's namespace were seen to have made."""
+    found: dict[str, frozenset[int]] = {}
+    for key in keys(site.entries):
+        document = {} if key == but else peek(site.entries, key)
+        if document.get("host") and is_unfinished(document, site.boot):
+            for kind in ("shm", "sem", "msg"):
+                found[kind] = found.get(kind, frozenset()) | numbers_in(_part_of(document, "seen", kind))
+    return found
+
+
+def _name_in(found: Object) -> tuple[str, int | str]:
+    """Return what tells an object from all others that are there now."""
+    return str(found["kind"]), found["id"] if "id" in found else queue_name(found)
+
+
+def _new_files(document: dict[str, Document], life: HostLife) -> dict[str, Document]:
+    """Return what a record says of the container's user's files in a /dev/shm that is others' as well."""
+    noted = document.get("dev_shm")
+    path = str(noted.get("path")) if isinstance(noted, dict) else ""
+    shelf = open_shelf(path, hosts_too=True)
+    if shelf is None or not isinstance(noted, dict):
+        return {}
+    old = numbers_in(noted.get("baseline"))
+    try:
+        files = (file for file in shelf.files() if file.inode not in old and file.uid == life.uid)
+        found = files_document((file for file in files if file.ctime <= life.ended + _ACCURACY), old)
+    finally:
+        shelf.close()
+    return {"dev_shm": {"path": path, "partial": shelf.partial, **found}}
+
+
+class _Whereabouts:
+    """Tells where processes are: among a container's, elsewhere, or gone."""
+
+    def __init__(self, document: dict[str, Document]) -> None:
+        self._cgroup = str(document.get("cgroup") or "")
+        space = document.get("pid_namespace")
+        self._space = space if space != _pid_namespace("self") else None  # in the host's everybody is
+        self._known: dict[int, tuple[float, str]] = {}
+
+    def at(self, pid: int, when: int) -> str:
+        """Return where the process is that had a number then, in seconds since 1970: another may have it by now."""
+        if not pid:
+            return NOBODY
+        if pid not in self._known:
+            start = started(pid)
+            running = time.clock_gettime(_CLOCK_BOOTTIME) - start / posix.sysconf("SC_CLK_TCK")
+            self._known[pid] = (time.time() - running, self._place_of(pid) if start else GONE)
+        since, place = self._known[pid]
+        return place if since <= when + _ACCURACY else GONE
+
+    def _place_of(self, pid: int) -> str:
+        if self._space and _pid_namespace(pid) == self._space:
+            return INSIDE
+        if self._cgroup:
+            return INSIDE if is_in_cgroup(cgroups_of(pid), self._cgroup) else OUTSIDE
+        return OUTSIDE if self._space else UNTOLD
+
+
+def _pid_namespace(process: int | str) -> Document:
+    try:
+        status = posix.stat(f"/proc/{process}/ns/pid")
+    except OSError:
+        return None
+    return [status.st_dev, status.st_ino]
+
+
+def _uid_map(pid: int) -> bytes:
+    try:
+        return read(f"/proc/{pid}/uid_map", _MAX_UID_MAP)
+    except (OSError, ValueError):
+        return b""
