@@ -14,7 +14,7 @@ import pytest
 from ipcwarden.core.record import MAX_RECORD_BYTES
 from ipcwarden.core.shmfiles import files_document
 from ipcwarden.host.tmpfs import Shelf, open_shelf
-from support.sandbox import config
+from support.sandbox import config, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
@@ -277,3 +277,17 @@ def test_a_joiner_is_told_what_is_new(container: Container, start: Callable[...,
     found = told(joiner)
     assert {each["name"]: each.get("new", False) for each in found["files"]} == {"before": False, "after": True}
     assert {each.get("new") for each in told(container)["files"]} == {None}
+
+
+@pytest.mark.parametrize(("size", "told"), [("32k", {"size": 32768, "warn_below": 65536}), ("64k", None)])
+def test_too_small_a_one_is_noted_at_creation(container: Container, root: Path, size: str, told: object) -> None:
+    """Where config.json says how large it is; the end of the container tells nothing of a file system of its own."""
+    put_in_force(root, profile(dev_shm=65536))
+    mount = {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [f"size={size}"]}
+    container.configure({**config(), "mounts": [mount]})
+    container.create().check()
+    applied = container.records()[-1]
+    validate(applied, "audit-v1")
+    assert applied.get("dev_shm") == told
+    assert "dev_shm" not in container.entry()
+    assert "dev_shm" not in last(container)

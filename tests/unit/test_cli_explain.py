@@ -48,10 +48,10 @@ class Host:
         state.mkdir(parents=True, exist_ok=True)
         (state / layout.COMPILED).write_bytes(pack(policy))
 
-    def config(self, sysctl: dict[str, str] | None = None, ipc: str | None = "") -> None:
+    def config(self, sysctl: dict[str, str] | None = None, ipc: str | None = "", **more: Any) -> None:
         """Write a config.json; `ipc` is a namespace's path, empty for a private one, None for the host's."""
         namespaces = [] if ipc is None else [{"type": "ipc", "path": ipc} if ipc else {"type": "ipc"}]
-        document = {"linux": {"namespaces": namespaces, "sysctl": sysctl or {}}}
+        document = {"linux": {"namespaces": namespaces, "sysctl": sysctl or {}}, **more}
         (self.bundle / "config.json").write_text(json.dumps(document))
 
     def run(self, *arguments: str, bundle: Path | None = None) -> Result:
@@ -302,3 +302,62 @@ def test_people_see_hostile_requests_escaped(host: Host) -> None:
     shown = host.run().stdout
     assert r"[red]\x1b[2J\n1" in shown
     assert "\x1b" not in shown
+
+
+SELECTING: dict[str, Any] = {
+    "leftovers": "remove",
+    "keep": ({"kind": "sem"}, {"kind": "mqueue", "name": "/jobs-*"}),
+    "reap": ({"kind": "shm", "key": "0x0052e2c1", "owner": 999, "age": 300},),
+    "expect": ({"kind": "shm", "count": 1, "bytes": 4096},),
+    "drift": "expected",
+    "dev_shm": 65536,
+}
+
+
+def test_what_becomes_of_leftovers_is_told(host: Host) -> None:
+    """As the profile says it, in words only where it is not the default."""
+    nothing: dict[str, Any] = {"keep": [], "reap": [], "expect": []}
+    assert host.explained()["settings"] == {**nothing, "leftovers": "report", "drift": "report", "dev_shm": None}
+    assert not {"leftovers", "keep", "drift", "dev_shm"} & {*host.run().stdout.split()}
+    host.policy(profile(**SELECTING))
+    lists = {what: list(SELECTING[what]) for what in ("keep", "reap", "expect")}
+    assert host.explained()["settings"] == {**SELECTING, **lists}
+    rows = [line.split(maxsplit=1) for line in host.run().stdout.splitlines() if line]
+    for row in (
+        ["leftovers", "remove"],
+        ["keep", "sem; mqueue named /jobs-*"],
+        ["reap", "shm with key 0x0052e2c1 of uid 999 unchanged for 300 s"],
+        ["expect", "shm at most 1 up to 4096 bytes"],
+        ["drift", "expected"],
+        ["dev_shm", "65536 bytes or more"],
+    ):
+        assert row in [[word.strip() for word in each] for each in rows]
+
+
+def test_without_a_rule_nothing_is_said_of_leftovers(host: Host) -> None:
+    """There is no profile to say it."""
+    host.policy(profile(**SELECTING), when=(("name", ("other",)),))
+    assert host.explained()["settings"] is None
+
+
+@pytest.mark.parametrize(
+    ("size", "ipc", "notes"),
+    [
+        ("size=32k", "", ["its /dev/shm would have 32768 bytes, and its profile wants 65536"]),
+        ("size=64k", "", []),
+        ("mode=1777", "", []),
+        (
+            *("size=32k", None),
+            [
+                "host_ipc audit: it shares the host's IPC namespace, which is left alone",
+                "its /dev/shm would have 32768 bytes, and its profile wants 65536",
+            ],
+        ),
+    ],
+)
+def test_too_small_a_dev_shm_is_noted(host: Host, size: str, ipc: str | None, notes: list[str]) -> None:
+    """Where config.json says how large it is to be."""
+    host.policy(profile(dev_shm=65536))
+    mount = {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", size]}
+    host.config(ipc=ipc, mounts=[mount])
+    assert host.explained()["notes"] == notes

@@ -12,6 +12,7 @@ from ipcwarden.cli import table
 from ipcwarden.cli.switch import tell_if_off
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
+from ipcwarden.core.mounts import shm_size, short_shm
 from ipcwarden.core.plan import Plan, exceeds, sentence
 from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import NamespaceError, RecordError, why
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
     from ipcwarden.core.facts import Facts
+    from ipcwarden.core.policy import Profile, Selector
     from ipcwarden.stages.case import Case
 
 _FACTS = (
@@ -100,6 +102,9 @@ def explain(site: Site, bundle: str, container: str, runtime: str | None) -> Exp
     if case.rule is None or case.profile is None:
         return Explanation(case, policy.mode, _UNDECIDED, ("no rule matches: the container is left alone",))
     plan, notes = _decide(site, case)
+    if short_shm(case.spec.mounts, case.profile.dev_shm):
+        size = shm_size(case.spec.mounts)
+        notes = (*notes, f"its /dev/shm would have {size} bytes, and its profile wants {case.profile.dev_shm}")
     if case.rule.mode == "permissive":
         notes = (*notes, "permissive: nothing would be written or refused")
     return Explanation(case, case.rule.mode, plan, notes)
@@ -165,11 +170,22 @@ def document_of(explained: Explanation) -> dict[str, Document]:
         "profile": case.profile.name if case.profile else None,
         "mode": explained.mode,
         "decision": explained.plan.decision,
+        "settings": settings_document(case.profile) if case.profile else None,
         "facts": facts_document(case.facts),
         "unknown": list(case.unknown),
         "sysctls": sysctls_of(explained.plan, None),
         "violations": violations_of(explained.plan.violations),
         "notes": list(explained.notes),
+    }
+
+
+def settings_document(profile: Profile) -> dict[str, Document]:
+    """Return what a profile says of the end of a container, and of its /dev/shm."""
+    return {
+        "leftovers": profile.leftovers,
+        **{what: [dict(each) for each in getattr(profile, what)] for what in ("keep", "reap", "expect")},
+        "drift": profile.drift,
+        "dev_shm": profile.dev_shm,
     }
 
 
@@ -186,6 +202,7 @@ def _show(explained: Explanation) -> None:
         ["profile", case.profile.name if case.profile else "-"],
         ["mode", explained.mode],
         ["decision", plan.decision],
+        *(_settings(case.profile) if case.profile else ()),
     ]
     parts: list[RenderableType] = [table.table(("", ""), head), Text(), table.table(("FACT", "VALUE"), _facts(case))]
     if plan.limits:
@@ -196,6 +213,30 @@ def _show(explained: Explanation) -> None:
     if plan.violations and case.profile and case.profile.help:
         lines.append(case.profile.help)
     table.show(*parts, *([Text()] if lines else []), *map(table.plain, lines))
+
+
+def _settings(profile: Profile) -> list[list[str]]:
+    """Return what a profile says beyond the defaults, as rows."""
+    lists = {what: getattr(profile, what) for what in ("keep", "reap", "expect")}
+    rows = [["leftovers", profile.leftovers]] if profile.leftovers != "report" else []
+    rows += [[what, "; ".join(map(in_words, selectors))] for what, selectors in lists.items() if selectors]
+    rows += [["drift", profile.drift]] if profile.drift != "report" else []
+    return rows + ([["dev_shm", f"{profile.dev_shm} bytes or more"]] if profile.dev_shm is not None else [])
+
+
+_WORDS = {
+    "key": "with key {}",
+    "owner": "of uid {}",
+    "name": "named {}",
+    "age": "unchanged for {} s",
+    "count": "at most {}",
+    "bytes": "up to {} bytes",
+}
+
+
+def in_words(selector: Selector) -> str:
+    """Say which objects a selector means."""
+    return " ".join([str(selector["kind"]), *(f.format(selector[w]) for w, f in _WORDS.items() if w in selector)])
 
 
 def _facts(case: Case) -> list[list[str]]:
