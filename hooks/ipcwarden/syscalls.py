@@ -20,6 +20,7 @@ UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
 RLIMIT_MSGQUEUE = 12
 GETPID, GETNCNT, GETZCNT = 11, 14, 15  # linux/sem.h
+_IPC_RMID, _IPC_STAT = 0, 2
 NSFS_MAGIC = 0x6E736673
 TMPFS_MAGIC = 0x01021994
 
@@ -140,6 +141,30 @@ def file_system(fd: int) -> int:
     status = _buffer(bytes(256))
     _call("fstatfs", fd, status)
     return int.from_bytes(bytes(status)[:8], byteorder)
+
+
+def ipc_stat(kind: str, number: int) -> bytes:
+    """Return a System V object as the kernel describes it: IPC_STAT of shmctl(2), semctl(2) or msgctl(2).
+
+    Raises `OSError`: EINVAL and EIDRM where it is gone, EACCES where it may not be read.
+    """
+    status = _buffer(bytes(256))
+    if kind == "sem":
+        _call("semctl", number, 0, _IPC_STAT, status)
+    else:
+        _call(f"{kind}ctl", number, _IPC_STAT, status)
+    return bytes(status)
+
+
+def ipc_rmid(kind: str, number: int) -> None:
+    """Remove a System V object: IPC_RMID of shmctl(2), semctl(2) or msgctl(2).
+
+    Raises `OSError`: EINVAL and EIDRM where it is gone, EPERM where that is not ours to do.
+    """
+    if kind == "sem":
+        _call("semctl", number, 0, _IPC_RMID)
+    else:
+        _call(f"{kind}ctl", number, _IPC_RMID, None)
 
 
 def namespace_type(fd: int) -> int:
