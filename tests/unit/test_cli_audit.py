@@ -409,6 +409,13 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
             teardown(1, leftovers=None, present={"sem": {"count": 1, "bytes": 64}}),
             "its namespace is still in use, with 1 sem 64 B",
         ),
+        (
+            record(1, "drift", drift=[{"name": "x", "wanted": "1", "found": "2"}], causes=["joiner", "later", "host"]),
+            "drift x 1 -> 2; could be another one's runtime, later, the host's root",
+        ),
+        (record(1, "drift", drift=[], causes=[]), "all limits are as they were put in force again"),
+        (record(1, "ungoverned", pid=7, rootless=False), "runs, and no hook has seen it: pid 7"),
+        (record(1, "ungoverned", pid=7, rootless=True), "an ordinary user's, and no hook of ours has seen it: pid 7"),
     ],
 )
 def test_what_happened_is_told(given: dict[str, Any], told: str) -> None:

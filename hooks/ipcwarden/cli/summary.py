@@ -21,6 +21,14 @@ _SKIPPED = {
     "host-ipc": "in the host's IPC namespace, which is left alone",
 }
 
+_CAUSES = {
+    "writable_proc_sys": "the container, which can write /proc/sys",
+    "privileged": "the container, which has CAP_SYS_ADMIN",
+    "user_namespace": "the root of its user namespace",
+    "joiner": "another one's runtime",
+    "host": "the host's root",
+}
+
 
 def container_of(record: Record) -> str:
     """Return what people call a record's container."""
@@ -46,6 +54,8 @@ def what(record: Record) -> str:
         "policy": _policy,
         "disabled": _disabled,
         "enabled": _enabled,
+        "ungoverned": _ungoverned,
+        "drift": _drift,
     }.get(extract.text(record, "event"))
     return "; ".join(part for part in tell(record) if part) if tell else extract.text(record, "reason")
 
@@ -117,11 +127,27 @@ def _verified(record: Record) -> list[str]:
     ]
 
 
-def _left(record: Record) -> list[str]:
-    drift = [
+def _drift(record: Record) -> list[str]:
+    causes = ", ".join(_CAUSES.get(each, each) for each in extract.texts(record, "causes"))
+    return [*_drifted(record), f"could be {causes}"] if causes else ["all limits are as they were put in force again"]
+
+
+def _drifted(record: Record) -> list[str]:
+    return [
         f"drift {extract.text(each, 'name')} {extract.text(each, 'wanted')} -> {extract.text(each, 'found')}"
         for each in extract.rows(record, "drift")
     ]
+
+
+def _ungoverned(record: Record) -> list[str]:
+    pid = extract.text(record, "pid")
+    if record.get("rootless") is True:
+        return [f"an ordinary user's, and no hook of ours has seen it: pid {pid}"]
+    return [f"runs, and no hook has seen it: pid {pid}"]
+
+
+def _left(record: Record) -> list[str]:
+    drift = _drifted(record)
     if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
         return ["its namespace went with an earlier boot", *drift]
     here = amounts(extract.at(record, "present"))
