@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from support import creator, namespace
 from support.bundle import PAYLOADS
+from support.schema import validate
 from support.shell import run, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.sandbox import Container
 
 KINDS = ("shm", "sem", "msg")
 _numbers = count(1)
@@ -367,3 +370,35 @@ sys.stdin.read()
         [asker] = namespace.members(place)
     assert loud["notify"] == asker
     assert "notify" not in quiet
+
+
+def test_show_tells_who_uses_what(container: Container) -> None:
+    """`ipcwarden show` names who has a segment attached and how many wait for an array, and leaves queues alone."""
+    container.create().check()
+    waiting = WAIT.format(operation="2, -1, 0")
+    attaching = [PAYLOADS / "leave", "--shm=1", "--mqueue=1", "--attach", "--wait"]
+    commands = ([*attaching], [sys.executable, "-c", waiting])
+    processes = [
+        subprocess.Popen(["nsenter", f"--ipc={container.namespace}", *command], stdout=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("made")
+
+        def shown() -> Any:
+            program = Path(sys.executable).with_name("ipcwarden")
+            return json.loads(run(program, "--root", container.root, "show", container.id, "--json").check().stdout)
+
+        def found() -> dict[str, Any]:
+            return {each["kind"]: each for each in shown()["objects"]}
+
+        until(lambda: found()["sem"]["waiters"] == 1, "a waiter")
+        validate(shown(), "show-v1")
+        assert found()["shm"]["users"] == [{"pid": processes[0].pid, "command": "leave"}]
+        assert "usedbytes" not in found()["mqueue"]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

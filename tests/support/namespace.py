@@ -85,9 +85,9 @@ def _as_recorded(name: str, told: str) -> str | int:
 
 def queues(namespace: Path) -> list[str]:
     """List the POSIX message queues of a namespace; a name's bytes that are not UTF-8 are surrogates."""
-    script = r"mount -t mqueue mqueue /mnt && find /mnt -mindepth 1 -printf '%P\0'"
-    listing = _enter(namespace, "unshare", "--mount", "sh", "-c", script).stdout
-    return sorted(filter(None, listing.split("\0")))
+    script = r"mount -t mqueue mqueue /mnt && find /mnt -mindepth 1 -printf '%P\0' | od -An -v -tx1"
+    listing = bytes.fromhex(_enter(namespace, "unshare", "--mount", "sh", "-c", script).stdout)
+    return sorted(os.fsdecode(name) for name in listing.split(b"\0") if name)
 
 
 def counts(namespace: Path) -> dict[str, int]:

@@ -151,6 +151,27 @@ def test_people_see_objects_by_kind(found: dict[str, Any], tmp_path: Path) -> No
     assert "0x00000000   3  root   0600   4.9 KiB" in shown
     assert "0x00000001   4  4294967294  0600      20" in shown
     assert "hex 1b5b" in shown
+    assert "OWNER  PERMS  MSGS  MAXMSG" in shown  # nothing is said of bytes that were not read
+
+
+def test_people_see_who_uses_an_object(found: dict[str, Any], tmp_path: Path) -> None:
+    """Who has a segment attached stands beside it, and how many wait for semaphores; a question mark: nobody knows."""
+    users = [{"pid": 71, "command": "post\ngres"}, {"pid": 72, "command": "psql"}]
+    found["objects"] = [{**SEGMENT, "users": users}, {**SEGMENT, "id": 5}, {**ARRAY, "waiters": 2}]
+    shown = run(tmp_path, "c1").stdout
+    assert "USERS\n" in shown
+    assert "post\\ngres 71, psql 72\n" in shown
+    assert "NSEMS  WAITERS\n" in shown
+    found["objects"] = [{**ARRAY, "waiters": None}]
+    assert "20        ?\n" in run(tmp_path, "c1").stdout
+
+
+def test_people_see_no_column_of_nobody(found: dict[str, Any], tmp_path: Path) -> None:
+    """Where nobody waits and nobody is attached there is nothing to tell."""
+    found["objects"] = [{**SEGMENT, "users": []}, {**ARRAY, "waiters": 0}]
+    shown = run(tmp_path, "c1").stdout
+    assert "USERS" not in shown
+    assert "WAITERS" not in shown
 
 
 def test_people_see_markup_as_it_is(found: dict[str, Any], tmp_path: Path) -> None:

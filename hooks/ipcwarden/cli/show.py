@@ -16,11 +16,11 @@ from ipcwarden.core.documents import serialize
 from ipcwarden.core.sysctls import BYTES, NAMES
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.files import open_place
-from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.inventory import attached, take_inventory, waiters
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
-from ipcwarden.host.procfs import read_limits
+from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.life import identity_of, is_living, texts
 from ipcwarden.stages.site import Site
 
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Inventory
+    from ipcwarden.host.namespace import Identity
     from ipcwarden.layout import Place
 
+_ALL = 1 << 22  # pids, the most that there can be
+_MOST_CALLS = 1 << 17  # of semctl(2): a tenth of a second
 _COLUMNS = ("RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%")
 _DESCRIPTIONS = {
     "kernel.shmall": "Shared memory pages",
@@ -102,10 +106,29 @@ def look(root: str, text: str) -> Document:
         "container": extract.at(entry, "subject", "container"),
         "limits": texts(read_limits()),
         "usage": inventory.totals(),
-        "objects": [dict(each) for each in inventory.objects()],
+        "objects": _used_objects(inventory, identity),
         "subject": entry["subject"],
         "shared": _is_shared(site, entry),
     }
+
+
+def _used_objects(inventory: Inventory, identity: Identity) -> list[Document]:
+    """Return all objects, and who can be seen to use them: `users` of segments, `waiters` for semaphores."""
+    segments, arrays = inventory.tables["shm"], inventory.tables["sem"]
+    mapped = {number for number, count in zip(segments.column("id"), segments.column("nattch"), strict=True) if count}
+    users = attached(mapped, holders(identity.device, identity.inode, _ALL) if mapped else [])
+    waiting, calls = {}, _MOST_CALLS
+    for number, nsems in zip(arrays.column("id"), arrays.column("nsems"), strict=True):
+        waiting[number] = waiters(number, nsems, calls)
+        calls -= 0 if waiting[number] is None else 2 * nsems
+    found: list[dict[str, Document]] = [dict(each) for each in inventory.objects()]
+    for each in found:
+        number = extract.number(each, "id")
+        if each["kind"] == "shm" and number in mapped:
+            each["users"] = list(users.get(number, []))
+        elif each["kind"] == "sem":
+            each["waiters"] = waiting[number]
+    return list(found)
 
 
 def _is_shared(site: Site, entry: dict[str, Document]) -> bool:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _WIDE = 1 << 20  # a file or a pipe has no edge
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AMOUNTS = frozenset(("size", "usedbytes", "msgsize"))
-_TEXTS = frozenset(("key", "owner", "perms", "status", "name", "fate"))
+_TEXTS = frozenset(("key", "owner", "perms", "status", "name", "fate", "users"))
+_EXTRA = ("users", "waiters", "fate")
+_SOMETIMES = frozenset((*_EXTRA, "usedbytes"))  # shown where there is something to tell
 
 # Headings and columns as lsipc(1) has them; KEYS is what the records call them.
 OBJECTS = {
@@ -81,7 +83,7 @@ def objects(found: list[dict[str, Document]]) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for kind, (title, columns) in OBJECTS.items():
         rows = [each for each in found if each.get("kind") == kind]
-        keys = (*columns, "fate") if any("fate" in row for row in rows) else columns
+        keys = [key for key in (*columns, *_EXTRA) if key not in _SOMETIMES or any(_is_told(row, key) for row in rows)]
         if rows:
             numbers = [key.upper() for key in keys if key not in _TEXTS]
             cells = [[_cell(row, key) for key in keys] for row in rows]
@@ -89,13 +91,22 @@ def objects(found: list[dict[str, Document]]) -> list[RenderableType]:
     return shown
 
 
+def _is_told(row: dict[str, Document], key: str) -> bool:
+    return key in row and (key == "usedbytes" or row[key] not in (0, []))
+
+
 def _cell(row: dict[str, Document], key: str) -> str:
+    if key in row and row[key] is None:
+        return "?"
     text = extract.text(row, key)
     if key == "name" and not text:
         return f"hex {extract.text(row, 'name_hex')}"
     if key == "owner":
         return user(text)
-    return size(extract.number(row, key)) if key in _AMOUNTS else text or "-"
+    if key == "users":
+        seen = [f"{extract.text(each, 'command')} {extract.number(each, 'pid')}" for each in extract.rows(row, "users")]
+        return ", ".join(seen) or "-"
+    return size(extract.number(row, key)) if key in _AMOUNTS and key in row else text or "-"
 
 
 def indented(parts: Iterable[RenderableType]) -> list[RenderableType]:
