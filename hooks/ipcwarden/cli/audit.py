@@ -11,12 +11,15 @@ from rich.text import Text
 
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.choice import named
+from ipcwarden.cli.lives import ENDS, end_of, running, unfinished
 from ipcwarden.cli.logs import EVENTS, Filter, Log
 from ipcwarden.cli.summary import container_of, moment_of, what
-from ipcwarden.errors import RecordError
+from ipcwarden.core.documents import serialize
+from ipcwarden.errors import RecordError, UsageError
 from ipcwarden.files import open_place
 from ipcwarden.host.account import places_at
 from ipcwarden.host.ledger import keys, peek
+from ipcwarden.host.procfs import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("TIME (UTC)", "EVENT", "CONTAINER", "IMAGE", "PROFILE", "DECISION", "WHAT")
 _NARROW = tuple(name for name in _COLUMNS if name not in ("IMAGE", "PROFILE"))
+_BEGINNING = ("TIME (UTC)", "CONTAINER", "IMAGE", "PROFILE")
 _WIDE = 100  # characters of a terminal on which every column has room
 _CHUNK = 50  # records of one write
 _PAGE = 500  # rows of one table, so that a log of any size is shown while it is read
@@ -38,17 +42,40 @@ _PAGE = 500  # rows of one table, so that a log of any size is shown while it is
     "--container", metavar="ID", help="Only this container's: its id, its name, or a prefix that no other id has."
 )
 @click.option("--event", type=click.Choice(EVENTS), help="Only this event's.")
+@click.option("--unfinished", "only_unfinished", is_flag=True, help="Only the beginnings of lives without an end.")
 @click.pass_obj
-def command(settings: Settings, as_json: bool, container: str | None, event: str | None) -> None:
+def command(settings: Settings, as_json: bool, container: str | None, event: str | None, only_unfinished: bool) -> None:
     """Print the audit records, oldest first, of rotated files too.
 
     With --container every record's IPC objects are listed as well.
     """
+    if only_unfinished and event:
+        raise UsageError("cannot print lives without an end, and an event: a life has several", "leave out --event")
     with Log(settings.root) as log:
         wanted = Filter() if container is None else log.find(named(container))
         records = log.read(replace(wanted, event=event or ""))
-        count = _print(records) if as_json else _show(records, with_objects=container is not None)
-        _tell(settings.root, log, container, count)
+        if only_unfinished:
+            count = _show_unfinished(settings.root, records, as_json)
+        else:
+            count = _print(records) if as_json else _show(records, with_objects=container is not None)
+        _tell(settings.root, log, container if not only_unfinished else None, count)
+
+
+def _show_unfinished(root: str, records: Iterator[Record], as_json: bool) -> int:
+    entries, boot = places_at(root).entries, boot_id()
+    alive = running(entries, boot)
+    found = unfinished(records)
+    alive |= running(entries, boot)  # what has begun, or ended, while the log was read
+    ends = [end_of(record, boot, alive) for record in found]
+    if as_json:
+        for record, end in zip(found, ends, strict=True):
+            click.echo(serialize({**record.document, "unfinished": end}))
+    elif found:
+        rows = [[*_row(record, _BEGINNING), ENDS[end]] for record, end in zip(found, ends, strict=True)]
+        table.show(table.table(("SINCE (UTC)", *_BEGINNING[1:], "END"), rows, whole=("SINCE (UTC)",)))
+    else:
+        table.note("every life that the log tells of has an end")
+    return len(found)
 
 
 def _print(records: Iterator[Record]) -> int:
