@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipcwarden.host.procfs import started
 from support import namespace
+from support.bundle import PAYLOADS
 from support.sandbox import WANTED, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from support.sandbox import Container
     from support.shell import Result
@@ -370,3 +372,26 @@ def test_nothing_used_leaves_no_peaks(container: Container) -> None:
     container.poststop().check()
     [record] = told(container, "teardown")
     assert {"peaks", "causes"} & record.keys() == set()
+
+
+def test_notes_what_is_made_in_the_hosts_namespace(start: Callable[..., Container]) -> None:
+    """Of a container in the host's namespace it is noted what its processes have made, while they can be told."""
+    container = start(ipc="host")
+    leave = str(PAYLOADS / "leave")
+    inside = ["unshare", "--pid", "--fork", "--kill-child", leave, "--wait"]
+    with subprocess.Popen(inside, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline()
+        pid = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()[0]
+        container.create(pid=int(pid)).check()
+        making = ["nsenter", f"--pid=/proc/{pid}/ns/pid", leave, "--shm=2", "--wait"]
+        with subprocess.Popen(making, stdout=subprocess.PIPE) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline()
+            sweep(container.root).check()
+            seen = container.entry()["seen"]
+            first.kill()
+    made = [number for begin, end in seen["shm"] for number in range(begin, end + 1)]
+    assert len(made) == 2
+    run("ipcrm", *(f"--shmem-id={number}" for number in made)).check()
+    assert sweep(container.root).check().stdout.startswith("collected")

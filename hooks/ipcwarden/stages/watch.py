@@ -13,6 +13,7 @@ from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.company import company_in, enforcer, since_widened
+from ipcwarden.stages.hostipc import observe
 from ipcwarden.stages.life import identity_of, is_living, peaks_of, texts, wanted_of, was_shared
 from ipcwarden.values import value
 
@@ -45,19 +46,23 @@ def _is_watched(document: dict[str, Document], boot: str) -> bool:
 def watch(site: Site, key: str) -> dict[str, Document] | None:
     """Look at one container; return the `drift` record where its limits have changed since the last look.
 
-    What it uses at most is kept in its entry.  Nothing is written into its namespace.  None where there is nothing
-    new, and where somebody else is at the entry.  Raises `WardenError`.
+    What it uses at most is kept in its entry; of one in the host's namespace what it is seen to have made.  Nothing is
+    written into its namespace.  None where there is nothing new, and where somebody else is at the entry.  Raises
+    `WardenError`.
     """
     entry = take(site.entries, key, wait=False)
     if entry is None:
         return None
     try:
         identity = identity_of(entry.document)
-        if identity is None or not _is_watched(entry.document, site.boot):
+        if not _is_watched(entry.document, site.boot):
+            return None
+        if entry.document.get("host"):
+            observe(site, entry)  # its limits are the host's own
             return None
         subject = entry.document.get("subject")
         site.subject.update(subject if isinstance(subject, dict) else {})
-        return _watched(site, entry, identity)
+        return _watched(site, entry, identity) if identity else None
     finally:
         entry.release()
 
