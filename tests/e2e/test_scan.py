@@ -73,6 +73,10 @@ def test_an_engines_container_is_found_ungoverned(engine: Engine, name: str, war
     assert [(each["name"], each["requested"]) for each in tenant["violations"]] == [("kernel.shmmax", "68719476736")]
     assert tenant["excess"] == [{"name": "kernel.shmmni", "used": "3", "wanted": "2"}]
     assert sum(len(room["containers"]) for room in found["namespaces"]) == 1
+    swept = json.loads(warden("sweep", "--older-than", "0", "--json").check().stdout)["ungoverned"]
+    assert [(each["container"], each["engine"], each["image"]) for each in swept] == [
+        (tenant["container"]["id"], name, tenant["container"]["image"])
+    ]
     container.remove()
 
 

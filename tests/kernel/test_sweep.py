@@ -161,6 +161,14 @@ def test_expected_drift_is_no_alarm(
     assert [f"'{container.id}-" in each for each in journal()] == [True] * alarms
 
 
+def test_gives_poststart_time(container: Container) -> None:
+    """A runtime may still write what poststart is to put right: what has just started waits for a later pass."""
+    container.create().check()
+    change(container, "77777777")
+    sweep(container.root, "--older-than", "1h").check()
+    assert told(container, "drift") == []
+
+
 def test_nothing_drifts_that_was_not_enforced(container: Container) -> None:
     """Where policy only watches no limits were put in force, and none have changed."""
     put_in_force(container.root, mode="permissive")
@@ -320,6 +328,15 @@ def test_leaves_alone(start: Callable[..., Container], one: Callable[..., Contai
     on_record(container)
     assert sweep(container.root).check().stdout == ""
     assert told(container, "ungoverned") == []
+
+
+def test_without_a_policy_nobody_is_governed(container: Container) -> None:
+    """What runs while no policy is in force is recorded, with what is known of it."""
+    (container.root / "var/lib/ipcwarden/policy.compiled").unlink()
+    on_record(container)
+    sweep(container.root).check()
+    [record] = told(container, "ungoverned")
+    assert (record["policy"], record["container"]["engine"]) == (None, "bare")
 
 
 def test_leaves_alone_what_is_younger(container: Container) -> None:

@@ -48,7 +48,7 @@ def command(settings: Settings, older_than: float, as_json: bool) -> int:
         demand_namespace(site, STAGE)
         privileges.load_prctl()
         # Before gc puts back what it may: of that, too, it shall be told what could have changed it.
-        for key, entry in living(site).items():
+        for key, entry in living(site, older_than).items():
             _watch(site, key, extract.text(entry, "subject", "container", "id") or key, report)
         collect_all(site, False, older_than, report)
     _look_for_ungoverned(site, older_than, report)

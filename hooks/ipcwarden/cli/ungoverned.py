@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-import time
 
 from ipcwarden.cli import extract
 from ipcwarden.cli.diagnosis.containers import in_users_ledger
 from ipcwarden.cli.survey import find_rule, inhabited
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse, serialize
+from ipcwarden.core.policy import Policy
 from ipcwarden.core.record import container_of
+from ipcwarden.core.sysctls import KERNEL_DEFAULTS
 from ipcwarden.errors import NamespaceError, PolicyError, RecordError, why
 from ipcwarden.files import open_place, read, write_atomically
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import identify, open_of
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import identity_of
+from ipcwarden.stages.watch import latest_start
 from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
 
 TYPE_CHECKING = False
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from ipcwarden.cli.survey import Tenant
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.policy import Policy
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
@@ -41,7 +42,7 @@ def record_ungoverned(site: Site, older_than: float) -> list[Document]:
     where the policy has no rule for it; and where the ledger of an ordinary user has it.  The host's is nobody's.
     Nothing where another pass is at it.  Raises `RecordError`.
     """
-    found = list(_ungoverned(site, older_than))
+    found = list(_ungoverned(site, latest_start(older_than)))
     directory = _open(site, bool(found))
     if directory is None:
         return []
@@ -62,14 +63,13 @@ def _open(site: Site, create: bool) -> int | None:
         return None
 
 
-def _ungoverned(site: Site, older_than: float) -> Iterator[tuple[Tenant, bool]]:
+def _ungoverned(site: Site, latest: float) -> Iterator[tuple[Tenant, bool]]:
     """Give the first container of each namespace that nobody has, and whether there are more in it."""
     known = _places(site)
-    youngest = (time.clock_gettime(time.CLOCK_BOOTTIME) - older_than) * os.sysconf("SC_CLK_TCK")
     for household, tenants in inhabited(site):
         if household.hosts or household.place in known or any(tenant.entry for tenant in tenants):
             continue
-        if not tenants or tenants[0].resident.start > youngest:
+        if not tenants or tenants[0].resident.start > latest:
             continue
         if not (tenants[0].resident.rootless and in_users_ledger(tenants[0].resident)):
             yield tenants[0], len(tenants) > 1
@@ -88,6 +88,8 @@ def _places(site: Site) -> set[tuple[int, int]]:
 def _record(site: Site, directory: int, found: list[tuple[Tenant, bool]]) -> list[Document]:
     before = _remembered(directory, site.boot)
     policy = _policy(site)
+    # Without one nothing is governed; facts are gathered by the one without rules all the same.
+    judging = policy or Policy("enforcing", "", KERNEL_DEFAULTS, (), ())
     living: set[str] = set()
     told: list[Document] = []
     for tenant, shared in found:
@@ -96,10 +98,9 @@ def _record(site: Site, directory: int, found: list[tuple[Tenant, bool]]) -> lis
             continue  # it has just ended
         name = f"{identity.name}@{tenant.resident.start}"
         if name not in before:
-            if policy is not None:
-                find_rule(site, policy, tenant)
-                if tenant.rule is None and tenant.judged.verdict == "no-rule":
-                    continue  # nobody is to govern it
+            find_rule(site, judging, tenant)
+            if policy is not None and tenant.judged.verdict == "no-rule":
+                continue  # nobody is to govern it
             told.append(_tell(site, tenant, identity, shared))
         living.add(name)
     if living != before:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.findings import drift
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
+_CLOCK_BOOTTIME = 7  # what the kernel counts the start of processes in
+
 
 @value
 class _Company:
@@ -33,10 +36,23 @@ class _Company:
     spoken_for: bool
 
 
-def living(site: Site) -> dict[str, dict[str, Document]]:
-    """Return the entries of the containers that run, by key; changes nothing."""
+def latest_start(older_than: float) -> float:
+    """Return when what is older than so many seconds has started at the latest, in clock ticks since boot."""
+    return (time.clock_gettime(_CLOCK_BOOTTIME) - older_than) * posix.sysconf("SC_CLK_TCK")
+
+
+def living(site: Site, older_than: float) -> dict[str, dict[str, Document]]:
+    """Return the entries of the containers that run, by key; changes nothing.
+
+    Of those that have run for `older_than` seconds: until poststart a runtime may be about to write its own limits.
+    """
+    latest = latest_start(older_than)
     entries = {key: peek(site.entries, key) for key in keys(site.entries)}
-    return {key: document for key, document in entries.items() if _is_watched(document, site.boot)}
+    return {
+        key: document
+        for key, document in entries.items()
+        if _is_watched(document, site.boot) and int(str(document["started"])) <= latest
+    }
 
 
 def _is_watched(document: dict[str, Document], boot: str) -> bool:
