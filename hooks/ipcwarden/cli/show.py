@@ -97,7 +97,8 @@ def look(root: str, text: str) -> Document:
     entries, pins = _open(site.places.entries, text), _open(site.places.pins, text)
     entry = choose(text, living(entries, site.boot, is_living))
     identity = identity_of(entry)
-    assert identity is not None
+    if identity is None:
+        raise NotRunning(f"'{text}' shares the host's IPC namespace, which nobody governs", "ipcs shows what is there")
     demand_namespace(site, f"show {text}")
     fd = open_pinned(pins, extract.text(entry, "pin"), identity)
     join(fd, site.hosts)

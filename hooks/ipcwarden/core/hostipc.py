@@ -52,8 +52,18 @@ def new_since(found: Mapping[str, Sequence[int]], baseline: Mapping[str, Contain
     }
 
 
-def trace_of(inventory: Inventory, kind: str, index: int, where: Callable[[int, int], str]) -> Trace:
-    """Return what an object says of its maker.  `where` tells where the process of a pid is, as of some second."""
+def trace_of(
+    inventory: Inventory,
+    kind: str,
+    index: int,
+    where: Callable[[int, int], str],
+    mapped: Mapping[int, Sequence[str]],
+) -> Trace:
+    """Return what an object says of its maker.
+
+    `where` tells where the process of a pid is, as of some second, `mapped` by id where those are that have mapped a
+    segment.
+    """
     if kind == "mqueue":
         queue = inventory.queues[index]
         return Trace(int(queue["owner"]), int(queue["ctime"]))
@@ -66,8 +76,8 @@ def trace_of(inventory: Inventory, kind: str, index: int, where: Callable[[int, 
         return Trace(at("cuid"), at("ctime"))
     if kind == "msg":
         return Trace(at("cuid"), at("ctime"), NOBODY, (where(at("lspid"), at("send")), where(at("lrpid"), at("recv"))))
-    users = (where(at("lpid"), max(at("attach"), at("detach"))),) if at("nattch") else ()
-    return Trace(at("cuid"), at("ctime"), where(at("cpid"), at("ctime")), users)
+    users = mapped.get(at("id"), (UNTOLD,)) if at("nattch") else ()
+    return Trace(at("cuid"), at("ctime"), where(at("cpid"), at("ctime")), tuple(users))
 
 
 def judge_on_host(kind: str, number: int, trace: Trace, life: HostLife) -> Verdict | None:

@@ -27,10 +27,10 @@ from ipcwarden.core.shmfiles import files_document, shm_source
 from ipcwarden.errors import KernelError
 from ipcwarden.files import read
 from ipcwarden.host.cgroups import cgroups_of
-from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import identify
-from ipcwarden.host.procfs import real_path, slurp, started
+from ipcwarden.host.procfs import holders, real_path, slurp, started
 from ipcwarden.host.queues import queue_inodes
 from ipcwarden.host.tmpfs import open_shelf
 from ipcwarden.stages.company import is_unfinished
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.attribution import Verdict
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
+    from ipcwarden.core.policy import Selector
     from ipcwarden.core.spec import Spec
     from ipcwarden.host.ledger import Entry
     from ipcwarden.stages.site import Site
@@ -52,7 +53,7 @@ _CLOCK_BOOTTIME = 7  # what the kernel counts the start of processes in
 _ACCURACY = 1  # seconds that two clocks may seem to differ
 
 
-def host_noted(spec: Spec, pid: int) -> dict[str, Document]:
+def host_noted(spec: Spec, pid: int, expect: Sequence[Selector] = ()) -> dict[str, Document]:
     """Return what the ledger notes of a container that starts in the host's namespace.  Raises `OSError`."""
     found: dict[str, Sequence[int]] = {kind: table.column("id") for kind, table in _sysv_tables().items()}
     found["mqueue"] = list(queue_inodes().values())
@@ -64,6 +65,8 @@ def host_noted(spec: Spec, pid: int) -> dict[str, Document]:
         "pid_namespace": _pid_namespace(pid),
         "baseline": {kind: ranges_of(numbers) for kind, numbers in found.items()},
     }
+    if expect:
+        noted["expect"] = [dict(each) for each in expect]
     source = shm_source(spec.mounts)
     path = (real_path(source) or source) if source else ""
     shelf = open_shelf(path, hosts_too=True)
@@ -83,7 +86,7 @@ def host_findings(site: Site, entry: Entry) -> dict[str, Document]:
         return {}
     inventory = _inventory_of_host()
     life = _life_of(document)
-    verdicts = _judged(document, inventory, life, _seen_of_others(site, entry.key))
+    verdicts = _judged(site, document, inventory, life, _seen_of_others(site, entry.key))
     chosen = {kind: list(these) for kind, these in verdicts.items()}
     named: dict[tuple[str, int | str], tuple[Verdict, bool]] = {}
     expected = Expectations(selectors_of(document.get("expect")))
@@ -145,7 +148,7 @@ def observe(site: Site, entry: Entry) -> None:
     inventory = _inventory_of_host()
     life = _life_of(document)
     seen = {kind: set(numbers) for kind, numbers in life.seen.items()}
-    for kind, these in _judged(document, inventory, life, {}).items():
+    for kind, these in _judged(site, document, inventory, life, {}).items():
         for index, verdict in these.items():
             if verdict.confidence == PROVEN:
                 seen[kind].add(int(inventory.object(kind, index)["id"]))
@@ -178,7 +181,7 @@ def _part_of(document: dict[str, Document], name: str, kind: str) -> Document:
 
 
 def _judged(
-    document: dict[str, Document], inventory: Inventory, life: HostLife, others: dict[str, frozenset[int]]
+    site: Site, document: dict[str, Document], inventory: Inventory, life: HostLife, others: dict[str, frozenset[int]]
 ) -> dict[str, dict[int, Verdict]]:
     """Return what may be the container's, by kind and index."""
     inodes = queue_inodes() if inventory.queues else {}
@@ -187,15 +190,25 @@ def _judged(
     baseline = {
         kind: numbers_in(_part_of(document, "baseline", kind)) | others.get(kind, frozenset()) for kind in numbers
     }
-    whereabouts = _Whereabouts(document)
+    new = new_since(numbers, baseline)
+    places = _Whereabouts(document)
+    mapped = _mapped_in(site, inventory.tables["shm"], new["shm"], places)
     found: dict[str, dict[int, Verdict]] = {}
-    for kind, indices in new_since(numbers, baseline).items():
-        judged = (
-            (index, judge_on_host(kind, numbers[kind][index], trace_of(inventory, kind, index, whereabouts.at), life))
-            for index in indices
-        )
+    for kind, indices in new.items():
+        traces = ((index, trace_of(inventory, kind, index, places.at, mapped)) for index in indices)
+        judged = ((index, judge_on_host(kind, numbers[kind][index], trace, life)) for index, trace in traces)
         found[kind] = {index: verdict for index, verdict in judged if verdict is not None}
     return found
+
+
+def _mapped_in(site: Site, table: Table, indices: list[int], places: _Whereabouts) -> dict[int, list[str]]:
+    """Return where those are that have mapped segments, by id; of none that nobody is attached to."""
+    ids = {table.column("id")[index] for index in indices if table.column("nattch")[index]}
+    if not ids:
+        return {}
+    ours, now = posix.fstat(site.own), int(time.time())
+    who = attached(ids, holders(ours.st_dev, ours.st_ino, most=1 << 22))
+    return {number: [places.at(int(str(each["pid"])), now) for each in found] for number, found in who.items()}
 
 
 def _seen_of_others(site: Site, but: str) -> dict[str, frozenset[int]]:

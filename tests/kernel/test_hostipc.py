@@ -1,0 +1,397 @@
+"""Containers in the host's IPC namespace: what they leave there is told, and nothing is touched.
+
+The host's namespace is the harness' own here, so each test removes what it makes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipcwarden.host.ledger import keys, take
+from ipcwarden.stages.hostipc import observe
+from ipcwarden.stages.site import Site
+from support import cgroup, namespace
+from support.bundle import PAYLOADS
+from support.sandbox import config, profile, put_in_force
+from support.schema import validate
+from support.shell import REPOSITORY, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.sandbox import Container
+
+OURS = Path("/proc/self/ns/ipc")
+CLI = REPOSITORY / ".venv" / "bin" / "ipcwarden"
+_REMOVED = {"shm": "-m", "sem": "-s", "msg": "-q"}
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def _objects_are_removed() -> Iterator[None]:
+    """Remove what a test has made in the namespace that is the host's here."""
+    before = {kind: {each["id"] for each in namespace.objects(OURS, kind)} for kind in _REMOVED}
+    queues = set(namespace.queues(OURS))
+    yield
+    for kind, option in _REMOVED.items():
+        for each in namespace.objects(OURS, kind):
+            if each["id"] not in before[kind]:
+                run("ipcrm", option, each["id"]).check()
+    for name in set(namespace.queues(OURS)) - queues:
+        Path("/dev/mqueue", name).unlink()
+
+
+@pytest.fixture
+def host(start: Callable[..., Container], lab: Path) -> Callable[..., Container]:
+    """Start containers in the host's namespace, each in a cgroup of its own."""
+    group = f"/{lab.name}"
+
+    def host(**document: Any) -> Container:
+        container = start(ipc="host")
+        cgroup.enter(f"{group}/{container.id}", container.process.pid)
+        container.configure({**config("host"), **document})
+        container.create().check()
+        return container
+
+    return host
+
+
+@pytest.fixture
+def worker(lab: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start programs that make objects and wait, in a container's cgroup or nobody's."""
+    started: list[subprocess.Popen[str]] = []
+
+    def worker(*what: str, of: Container | None = None) -> subprocess.Popen[str]:
+        file = cgroup.enter(f"/{lab.name}/{of.id}", of.process.pid) if of else Path("/dev/null")
+        script = f'echo $$ >"{file}"; exec "$@"'
+        command = ["sh", "-c", script, "sh", str(PAYLOADS / "leave"), *what, "--wait"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("made")
+        return process
+
+    yield worker
+    for process in started:
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a program, and reap it."""
+    process.kill()
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def leave(*what: str, uid: int = 0) -> None:
+    """Leave objects in the host's namespace, made by somebody who is gone."""
+    run("setpriv", f"--reuid={uid}", "--clear-groups", PAYLOADS / "leave", *what).check()
+
+
+def last(container: Container) -> dict[str, Any]:
+    """Stop a container and return its last record, which is as the schema wants it."""
+    container.kill()
+    container.poststop().check()
+    record: dict[str, Any] = container.records()[-1]
+    validate(record, "audit-v1")
+    return record
+
+
+def judged(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return kind and confidence of what a record lists."""
+    return sorted((each["kind"], each["confidence"]) for each in record["objects"])
+
+
+def observed(container: Container) -> None:
+    """Let somebody look at a living container."""
+    site = Site(str(container.root), "sweep")
+    for key in keys(site.entries):
+        entry = take(site.entries, key)
+        assert entry is not None
+        observe(site, entry)
+        entry.release()
+
+
+def test_nothing_is_pinned_or_written(host: Callable[..., Container]) -> None:
+    """The ledger follows the container; it has no pin and no limits, and the host's are as they were."""
+    before = namespace.limits(OURS)
+    container = host()
+    entry = container.entry()
+    assert (entry["state"], entry["host"]) == ("applied", True)
+    assert not {"namespace", "pin", "limits", "sysctls"} & entry.keys()
+    assert container.pins() == []
+    assert [(each["event"], each["reason"]) for each in container.records()] == [("skipped", "host-ipc")]
+    container.poststart().check()
+    record = last(container)
+    assert (record["event"], record["enforced"]) == ("teardown", False)
+    assert namespace.limits(OURS) == before
+    assert container.entries() == container.pins() == []
+
+
+def test_nothing_is_removed(host: Callable[..., Container], root: Path) -> None:
+    """Whatever the profile says of leftovers, the host's objects stay, and are held for the record."""
+    put_in_force(root, profile(leftovers="remove"))
+    container = host()
+    leave("--shm=2", "--sem=1", "--msg=1", "--mqueue=1")
+    before = namespace.counts(OURS)
+    record = last(container)
+    assert namespace.counts(OURS) == before
+    assert {each["fate"] for each in record["objects"]} == {"held"}
+    assert [record["leftovers"][kind]["count"] for kind in ("shm", "sem", "msg", "mqueue")] == [2, 1, 1, 1]
+    status = OURS.stat()
+    assert record["namespace"].pop("id") != 0
+    assert record["namespace"] == {
+        "inode": status.st_ino,
+        "shared": True,
+        "destroyed": False,
+        "holders": [],
+        "host": True,
+    }
+
+
+def test_what_was_there_before_is_not_told(host: Callable[..., Container]) -> None:
+    """Everything that stood there when it started is somebody else's."""
+    leave("--shm=1", "--sem=1", "--msg=1", "--mqueue=1", "--mqueue-name=before")
+    container = host()
+    record = last(container)
+    assert record["objects"] == []
+    assert {total["count"] for total in record["leftovers"].values()} == {0}
+
+
+def test_a_queue_of_an_old_name_is_new(host: Callable[..., Container]) -> None:
+    """A queue that takes the name of one that was there is another."""
+    leave("--mqueue=1", "--mqueue-name=again")
+    container = host()
+    Path("/dev/mqueue/again").unlink()
+    leave("--mqueue=1", "--mqueue-name=again")
+    assert judged(last(container)) == [("mqueue", "unknown")]
+
+
+def test_what_its_user_left_is_plausible(host: Callable[..., Container]) -> None:
+    """Made by its uid while it lived, by a process that is gone: plausible, where the object has a pid at all."""
+    container = host()
+    leave("--shm=1", "--sem=1", "--msg=1", "--mqueue=1")
+    record = last(container)
+    assert judged(record) == [("mqueue", "unknown"), ("msg", "plausible"), ("sem", "unknown"), ("shm", "plausible")]
+    evidence = {each["kind"]: each["evidence"] for each in record["objects"]}
+    assert evidence["shm"] == ["creator-gone", "uid", "time"]
+    assert evidence["msg"] == ["last-user-gone", "uid", "time"]
+    assert evidence["sem"] == evidence["mqueue"] == ["uid", "time"]
+
+
+@pytest.mark.parametrize(("uid", "confidence"), [(999, "plausible"), (998, "unknown")])
+def test_the_uid_is_that_of_config_json(host: Callable[..., Container], uid: int, confidence: str) -> None:
+    """What another user has made is told, too, and that nothing speaks for it."""
+    container = host(process={"user": {"uid": uid}})
+    leave("--shm=1", uid=999)
+    assert judged(last(container)) == [("shm", confidence)]
+
+
+def test_the_uid_is_as_the_host_numbers_it(start: Callable[..., Container], root: Path) -> None:
+    """In a user namespace the container's root is another user of the host's."""
+    container = start(userns=True)
+    container.configure({**config("host"), "process": {"user": {"uid": 5}}})
+    # Its process has an IPC namespace of its own; what counts is who is in the host's.
+    other = start(ipc="host")
+    other.configure({**config("host"), "process": {"user": {"uid": 5}}})
+    other.create().check()
+    assert other.entry()["uid"] == 5
+    from ipcwarden.core.hostipc import host_uid  # what the kernel says of the one is read the same way
+
+    assert host_uid(5, Path(f"/proc/{container.process.pid}/uid_map").read_bytes()) == 100_005
+
+
+def test_what_a_living_process_of_its_made_is_proven(
+    host: Callable[..., Container], worker: Callable[..., Any]
+) -> None:
+    """A process in its cgroup that outlives it is its own: what that has made is proven."""
+    container = host()
+    worker("--shm=1", "--msg=1", of=container)
+    record = last(container)
+    assert judged(record) == [("msg", "proven"), ("shm", "proven")]
+
+
+def test_what_others_made_is_theirs(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """What somebody has made who lives in another cgroup is not told, whosever uid it has."""
+    container = host()
+    worker("--shm=2", "--msg=1")
+    record = last(container)
+    assert record["objects"] == []
+
+
+def test_what_others_have_attached_is_not_told(host: Callable[..., Container]) -> None:
+    """A segment whose maker is gone, and that somebody elsewhere has mapped, is in use by that one."""
+    container = host()
+    leave("--shm=1")
+    [segment] = namespace.objects(OURS, "shm")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.shmat.restype = ctypes.c_void_p
+    address = libc.shmat(int(segment["id"]), None, 0)
+    assert address != ctypes.c_void_p(-1).value
+    record = last(container)
+    libc.shmdt(ctypes.c_void_p(address))
+    assert record["objects"] == []
+
+
+def test_what_was_seen_is_proven(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """Whoever looks while it lives notes what its processes have made: once they are gone no pid tells."""
+    container = host()
+    process = worker("--shm=1", "--msg=1", of=container)
+    observed(container)
+    end(process)
+    leave("--shm=1")
+    record = last(container)
+    assert judged(record) == [("msg", "proven"), ("shm", "plausible"), ("shm", "proven")]
+    assert {tuple(each["evidence"]) for each in record["objects"] if each["confidence"] == "proven"} == {
+        ("seen-alive",)
+    }
+
+
+def test_what_was_seen_of_another_is_the_others(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """What one container was seen to have made is not told as the other's."""
+    first, second = host(), host()
+    end_later = worker("--shm=1", of=second)
+    observed(second)
+    end(end_later)
+    assert last(first)["objects"] == []
+    assert judged(last(second)) == [("shm", "proven")]
+
+
+def test_a_number_that_is_used_again(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """A living process that is younger than the object is not its maker, even if it has that pid."""
+    from ipcwarden.stages.hostipc import _Whereabouts
+
+    places = _Whereabouts(host().entry())
+    assert places.at(os.getpid(), 1) == "gone"
+    assert places.at(os.getpid(), 1 << 40) == "outside"
+
+
+def test_gc_tells_it_too(host: Callable[..., Container]) -> None:
+    """Where poststop never came, gc tells what was left."""
+    container = host()
+    leave("--shm=1")
+    container.kill()
+    run(CLI, "--root", container.root, "gc").check()
+    record = container.records()[-1]
+    validate(record, "audit-v1")
+    assert (record["event"], judged(record)) == ("collected", [("shm", "plausible")])
+    assert container.entries() == []
+
+
+def test_gc_leaves_the_living_alone(host: Callable[..., Container]) -> None:
+    """A container that runs keeps its entry; with --release what is there is present, not left over."""
+    container = host()
+    leave("--shm=1")
+    before = container.entry()
+    run(CLI, "--root", container.root, "gc").check()
+    assert container.entry() == before
+    run(CLI, "--root", container.root, "gc", "--release").check()
+    record = container.records()[-1]
+    assert ("leftovers" in record, record["present"]["shm"]["count"]) == (False, 1)
+
+
+def test_of_an_earlier_boot_nothing_is_told(host: Callable[..., Container]) -> None:
+    """Whatever is there now is of this boot."""
+    container = host()
+    leave("--shm=1")
+    [name] = container.entries()
+    file = container.root / "run" / "ipcwarden" / "containers" / name
+    file.write_text(json.dumps({**container.entry(), "boot": "00000000-0000-0000-0000-000000000000"}))
+    record = last(container)
+    assert "leftovers" not in record
+    assert "objects" not in record
+
+
+def test_a_second_creation_stage_changes_nothing(host: Callable[..., Container]) -> None:
+    """Both may be registered: one entry, one record, and the baseline is that of the first."""
+    container = host()
+    leave("--shm=1")
+    before = container.entry()
+    container.create(stage="prestart").check()
+    assert container.entry() == before
+    assert len(container.records()) == 1
+
+
+def test_an_earlier_life_is_finished(host: Callable[..., Container], start: Callable[..., Container]) -> None:
+    """A container that starts again under its id leaves the life whose poststop never came to gc."""
+    container = host()
+    container.kill()
+    again = start(ipc="host")
+    again.id, again.bundle = container.id, container.bundle
+    again.create().check()
+    assert len(again.entries()) == 2
+    run(CLI, "--root", again.root, "gc").check()
+    assert [each["event"] for each in again.records()] == ["skipped", "skipped", "collected"]
+    assert len(again.entries()) == 1
+
+
+def test_permissive_mode_tells_it_too(host: Callable[..., Container], root: Path) -> None:
+    """Nothing would be changed anyway."""
+    put_in_force(root, mode="permissive")
+    container = host()
+    leave("--shm=1")
+    record = last(container)
+    assert (record["mode"], judged(record)) == ("permissive", [("shm", "plausible")])
+
+
+def test_files_of_its_user_in_dev_shm(host: Callable[..., Container]) -> None:
+    """Where it has the host's /dev/shm, what its user has put there since is told, and nothing is removed."""
+    place = Path("/dev/shm")
+    mount = {"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind"]}
+    (place / "before").write_bytes(b"x")
+    container = host(mounts=[mount], process={"user": {"uid": 999}})
+    for name, uid in (("its", 999), ("others", 998)):
+        (place / name).write_bytes(b"x")
+        os.chown(place / name, uid, 0)
+    found = last(container)["dev_shm"]
+    assert (found["path"], found["count"], found["bytes"]) == ("/dev/shm", 1, 4096)
+    assert [(each["name"], each["owner"], each["new"]) for each in found["files"]] == [("its", "999", True)]
+    for name in ("before", "its", "others"):
+        (place / name).unlink()
+
+
+def test_leftovers_are_told_to_the_journal(host: Callable[..., Container], root: Path) -> None:
+    """What nobody expects is somebody's business; what the profile expects is not."""
+    put_in_force(root, profile(expect=({"kind": "shm", "count": 1},)))
+    path = root / "run" / "systemd" / "journal" / "socket"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(path))
+        journal.settimeout(0)
+        container = host()
+        leave("--shm=1")
+        record = last(container)
+        assert record["objects"][0]["expected"] is True
+        with pytest.raises(BlockingIOError):
+            journal.recv(4096)
+        container = host()
+        leave("--shm=2")
+        assert [each.get("expected", False) for each in last(container)["objects"]].count(True) == 1
+        assert b"left 1 objects in the host's IPC namespace" in journal.recv(4096)
+
+
+def test_show_says_that_it_is_not_governed(host: Callable[..., Container]) -> None:
+    """Its limits and objects are the host's: there is nothing to show of it."""
+    container = host()
+    result = run(CLI, "--root", container.root, "show", container.id)
+    assert result.code == 1
+    assert "shares the host's IPC namespace" in result.stderr
+
+
+def test_many_objects(host: Callable[..., Container]) -> None:
+    """Thousands are counted, the largest are told."""
+    container = host()
+    leave("--shm=3000", "--shm-touch=0")
+    record = last(container)
+    assert record["leftovers"]["shm"]["count"] == 3000
+    assert (len(record["objects"]), record["objects_omitted"]) == (100, 2900)
