@@ -20,6 +20,7 @@ UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
 RLIMIT_MSGQUEUE = 12
 GETPID, GETNCNT, GETZCNT = 11, 14, 15  # linux/sem.h
+NO_SUCH_OBJECT = (22, 43)  # EINVAL, EIDRM: what the three *ctl(2) say of an object that has been removed
 _IPC_RMID, _IPC_STAT = 0, 2
 NSFS_MAGIC = 0x6E736673
 TMPFS_MAGIC = 0x01021994

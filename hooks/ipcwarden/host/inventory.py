@@ -44,6 +44,11 @@ def take_inventory(quietly: bool = False) -> Inventory:
     return Inventory(tables, [queue for queue, _ in queues], [inode for _, inode in queues])
 
 
+def take_ids() -> dict[str, list[int]]:
+    """Return the ids of the System V objects of the current IPC namespace, by kind.  Raises `OSError`."""
+    return {kind: Table(kind, _table(kind), 1).column("id") for kind in ("shm", "sem", "msg")}
+
+
 def _table(kind: str) -> bytes:
     fd = posix.open(f"/proc/sysvipc/{kind}", posix.O_RDONLY | posix.O_CLOEXEC)
     try:

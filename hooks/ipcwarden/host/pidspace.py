@@ -23,6 +23,7 @@ from ipcwarden.syscalls import (
     GETNCNT,
     GETPID,
     GETZCNT,
+    NO_SUCH_OBJECT,
     Capabilities,
     capset,
     semctl,
@@ -40,13 +41,12 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
 
 _NOBODY = 65534
-_EINVAL, _EIDRM = 22, 43
-_TABLES = ("shm", "sem", "msg")
+_SYSV = ("shm", "sem", "msg")
 _MAX_TABLE_BYTES = 64 << 20
 _MAX_VIEW_BYTES = 8 << 20
 _MOST_IDS = 1 << 17  # of a kind; more may be only where the kernel was booted with ipcmni_extend
 _MOST_SEMAPHORES = 100_000  # asked for one view, in a fifth of a second
-_PATIENCE = 2.0  # seconds for one view
+_ANSWER_IN = 2.0  # seconds for one view
 _TRIES, _PAUSE = 5, 0.05
 
 
@@ -158,7 +158,7 @@ def ask_semaphores(arrays: Mapping[int, int]) -> tuple[dict[int, frozenset[int]]
             else:
                 found[number] = frozenset([semctl(number, place, GETPID) for place in range(size)]) - {0}
         except OSError as error:
-            if error.errno not in (_EINVAL, _EIDRM):  # these: it has just been removed
+            if error.errno not in NO_SUCH_OBJECT:
                 unread.append(number)
     return found, frozenset(unread)
 
@@ -209,7 +209,7 @@ def _help(space: int, writer: int, arrays: Mapping[int, int]) -> NoReturn:
             _look(arrays)
         posix.close(0)
         try:
-            _signal.setitimer(_signal.ITIMER_REAL, _PATIENCE)
+            _signal.setitimer(_signal.ITIMER_REAL, _ANSWER_IN)
             posix.waitpid(child, 0)
         except DeadlineError:
             posix.kill(child, _signal.SIGKILL)  # stopped, or never scheduled
@@ -242,7 +242,7 @@ def _look(arrays: Mapping[int, int]) -> NoReturn:
         _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
         set_pdeathsig(_signal.SIGKILL)
         page = posix.sysconf("SC_PAGE_SIZE")
-        tables = {kind: Table(kind, _table_of(kind), page) for kind in _TABLES}
+        tables = {kind: Table(kind, _table_of(kind), page) for kind in _SYSV}
         view = view_of(tables, *ask_semaphores(arrays))
         said = serialize(_document_of_view(view)).encode("ascii")
         while said:
@@ -274,7 +274,7 @@ def _view_in(said: Document) -> View:
     if not isinstance(said, dict) or not isinstance(said["pids"], dict):
         raise TypeError("it is no view")
     pids: dict[str, dict[int, int]] = {}
-    for kind in _TABLES:
+    for kind in _SYSV:
         told = said["pids"][kind]
         if not isinstance(told, dict):
             raise TypeError("it is no view")

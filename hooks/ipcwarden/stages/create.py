@@ -41,6 +41,7 @@ from ipcwarden.stages.company import (
 from ipcwarden.stages.devshm import shm_noted
 from ipcwarden.stages.hostipc import host_noted
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
+from ipcwarden.stages.orphans import baseline, terms_noted
 from ipcwarden.stages.rlimits import limit_queues
 
 TYPE_CHECKING = False
@@ -151,7 +152,7 @@ def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Docume
             pid=pid,
             started=started(pid),
             subject=dict(site.subject),
-            **host_noted(case.spec, pid),
+            **host_noted(case.spec, pid, case.profile.expect if case.profile else ()),
         )
         site.deliver(record, key, entry)
     finally:
@@ -323,7 +324,9 @@ def _apply(
         ways = {**limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime), **_told_of(case)}
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
-        entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways)
+        joins = limits is not None or case.spec.ipc != "private"
+        there = {"baseline": baseline()} if joins else {}
+        entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways, **there)
         record = site.record(
             "applied",
             sysctls=sysctls,
@@ -359,7 +362,7 @@ def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pi
         pin=name,
         namespace=identity_document(identity),
         joined=case.spec.ipc != "private",
-        leftovers=case.profile.leftovers if case.profile else "report",
+        **(terms_noted(case.profile, pid) if case.profile else {}),
         subject=dict(site.subject),
         **{each: True for each in ("privileged", "user_namespace") if fact(case.facts, each)},
         **({"drift": case.profile.drift} if case.profile and case.profile.drift != "report" else {}),

@@ -1,0 +1,118 @@
+"""What a member of a shared namespace left: sorted by what is proven of it and what becomes of it, and told."""
+
+from __future__ import annotations
+
+from ipcwarden.core.attribution import attribute, why_not
+from ipcwarden.core.selection import Expectations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from ipcwarden.core.attribution import Sight, Terms, Verdict
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Chosen, Inventory, Object
+    from ipcwarden.core.policy import Selector
+
+    # Kind, verdict, why they stay (empty: they are to go), and the objects as indices.
+    Group: TypeAlias = tuple[str, Verdict, str, list[int]]
+
+# What an object is known by beside its id, which is given again.
+STAMPS = {
+    "shm": ("key", "cuid", "ctime", "attach", "detach"),
+    "sem": ("key", "cuid", "ctime", "otime"),
+    "msg": ("key", "cuid", "ctime", "send", "recv"),
+}
+
+
+def leftovers_in(
+    inventory: Inventory, sight: Sight, before: Mapping[str, frozenset[int]], terms: Terms, now: float
+) -> list[Group]:
+    """Return what was not there `before` and nobody living is seen to use; `now` in seconds since 1970."""
+    found: list[Group] = []
+    for kind, verdict, indices in attribute(inventory, sight, before):
+        if verdict.is_leftover:
+            by_why: dict[str, list[int]] = {}
+            for index in indices:
+                by_why.setdefault(why_not(inventory.object(kind, index), verdict, terms, now), []).append(index)
+            found += [(kind, verdict, why, these) for why, these in by_why.items()]
+    return found
+
+
+def chosen_in(groups: Iterable[Group]) -> dict[str, list[int]]:
+    """Return the objects of all groups by kind, in the kernel's order."""
+    found: dict[str, list[int]] = {}
+    for kind, _, _, indices in groups:
+        found.setdefault(kind, []).extend(indices)
+    return {kind: sorted(indices) for kind, indices in found.items()}
+
+
+def expected_in(inventory: Inventory, chosen: Chosen, expect: Sequence[Selector]) -> dict[str, list[int]]:
+    """Return which of the objects that were `chosen` a profile announces."""
+    expectations = Expectations(expect)
+    return {
+        kind: [index for index in indices if expectations.takes(inventory.object(kind, index))]
+        for kind, indices in (chosen.items() if expect else ())
+    }
+
+
+def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequence[Selector]) -> dict[str, Document]:
+    """Return leftovers as a record tells them, but for their fate.
+
+    `alarming` is beside that the number of those that stay for good and were not expected.
+    """
+    chosen = chosen_in(groups)
+    expected = expected_in(inventory, chosen, expect)
+    shown = inventory.largest(chosen=chosen)
+    marks = _marks(inventory, groups, expected, {_name_of_object(each) for each in shown})
+    staying = sum(len(indices) for _, _, why, indices in groups if why not in ("", "young"))
+    told: dict[str, Document] = {
+        "leftovers": inventory.totals(chosen),
+        "objects": [{**each, **marks[_name_of_object(each)]} for each in shown],
+        "objects_omitted": sum(map(len, chosen.values())) - len(shown),
+        "alarming": staying - _how_many(groups, expected),
+    }
+    return {**told, "expected": inventory.totals(expected)} if expect else told
+
+
+def _how_many(groups: Iterable[Group], expected: Mapping[str, list[int]]) -> int:
+    sets = {kind: frozenset(indices) for kind, indices in expected.items()}
+    staying = (group for group in groups if group[2] not in ("", "young"))
+    return sum(len(sets.get(kind, frozenset()).intersection(indices)) for kind, _, _, indices in staying)
+
+
+def _marks(
+    inventory: Inventory, groups: Iterable[Group], expected: Mapping[str, list[int]], names: set[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, Document]]:
+    """Return what is said of each object that is named."""
+    found: dict[tuple[str, str], dict[str, Document]] = {}
+    sets = {kind: frozenset(indices) for kind, indices in expected.items()}
+    for kind, verdict, why, indices in groups:
+        ids = inventory.tables[kind].column("id") if kind in inventory.tables else None
+        for index in indices:
+            name = (kind, str(ids[index])) if ids is not None else _name_of_object(inventory.queues[index])
+            if name in names:
+                mark: dict[str, Document] = {"confidence": verdict.confidence, "evidence": list(verdict.evidence)}
+                mark.update({"why": why} if why else {})
+                mark.update({"expected": True} if index in sets.get(kind, frozenset()) else {})
+                found[name] = mark
+    return found
+
+
+def _name_of_object(found: Object) -> tuple[str, str]:
+    return str(found["kind"]), str(found.get("id", found.get("name", found.get("name_hex"))))
+
+
+def planned(inventory: Inventory, groups: Iterable[Group], why: str) -> dict[str, Document]:
+    """Return the objects that stay for this reason (empty: that are to go), by kind, as lists.
+
+    Each is its id, the bytes that it holds and claims, and its stamp.
+    """
+    found: dict[str, list[Document]] = {}
+    for kind, _, reason, indices in groups:
+        if reason == why and kind in inventory.tables:
+            table = inventory.tables[kind]
+            columns = [table.column(name) for name in ("id", "bytes", "claimed", *STAMPS[kind])]
+            found.setdefault(kind, []).extend([column[index] for column in columns] for index in indices)
+    return dict(found)

@@ -1,0 +1,90 @@
+"""What a member left is told as far as it fits, with what is proven of it and why it stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipcwarden.core.attribution import CREATOR, Sight, Terms, View
+from ipcwarden.core.leftovers import chosen_in, expected_in, leftovers_in, leftovers_told, planned
+from ipcwarden.core.objects import Inventory, Table
+
+if TYPE_CHECKING:
+    from ipcwarden.core.objects import Object
+
+SHM = b"""key shmid
+0 7 600 9 21 0 0 0 0 0 0 0 0 50 4096 0
+17 8 600 9 21 0 0 0 0 5 0 0 0 51 8192 0
+18 9 600 9 21 0 1 0 0 0 0 0 0 52 0 0
+19 10 600 9 21 0 0 0 0 0 0 0 0 990 0 0
+"""
+QUEUES: list[Object] = [
+    {"kind": "mqueue", "name": "/q", "owner": "0", "bytes": 48, "claimed": 96, "ctime": 1},
+    {"kind": "mqueue", "name_hex": "ff", "owner": "0", "bytes": 0, "claimed": 0, "ctime": 1},
+]
+SIGHT = Sight(View({"shm": dict.fromkeys((7, 8, 9, 10), CREATOR)}))
+
+
+def inventory() -> Inventory:
+    """Make a namespace with four segments, of which one is attached, and two queues."""
+    tables = {"shm": Table("shm", SHM, 4096), "sem": Table("sem", b"key\n", 4096), "msg": Table("msg", b"key\n", 4096)}
+    return Inventory(tables, QUEUES, [1, 2])
+
+
+TERMS = Terms("remove", "enforcing", (), ({"kind": "shm", "key": "0x00000013", "age": 60},))
+
+
+def test_sorts_by_what_becomes_of_it() -> None:
+    """What is alike in proof and fate is one group; what is in use, or was there before, is in none."""
+    groups = leftovers_in(inventory(), SIGHT, {"mqueue": frozenset({2})}, TERMS, 1000)
+    assert [(kind, verdict.confidence, why, indices) for kind, verdict, why, indices in groups] == [
+        ("shm", "proven", "", [0]),
+        ("shm", "proven", "not-named", [1]),
+        ("shm", "proven", "young", [3]),
+        ("mqueue", "plausible", "queue", [0]),
+    ]
+    assert chosen_in(groups) == {"shm": [0, 1, 3], "mqueue": [0]}
+
+
+def test_tells_each_with_its_evidence() -> None:
+    """A record's objects come with confidence, evidence and why they stay, the largest first."""
+    found = inventory()
+    told = leftovers_told(found, leftovers_in(found, SIGHT, {}, TERMS, 1000), ())
+    assert told["leftovers"] == found.totals({"shm": [0, 1, 3], "mqueue": [0, 1]})
+    assert told["objects"] == [
+        {**found.object("shm", 1), "confidence": "proven", "evidence": ["creator-gone"], "why": "not-named"},
+        {**found.object("shm", 0), "confidence": "proven", "evidence": ["creator-gone"]},
+        {**QUEUES[0], "confidence": "plausible", "evidence": ["no-pids"], "why": "queue"},
+        {**found.object("shm", 3), "confidence": "proven", "evidence": ["creator-gone"], "why": "young"},
+        {**QUEUES[1], "confidence": "plausible", "evidence": ["no-pids"], "why": "queue"},
+    ]
+    assert (told["objects_omitted"], told["alarming"]) == (0, 3)
+    assert "expected" not in told
+
+
+def test_what_is_expected_alarms_nobody() -> None:
+    """What `expect` takes is marked, summed up, and not counted among what alarms."""
+    found = inventory()
+    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    told = leftovers_told(found, groups, ({"kind": "mqueue", "name": "/q"}, {"kind": "shm", "key": "0x00000013"}))
+    assert [each.get("expected") for each in told["objects"]] == [None, None, True, True, None]  # type: ignore[union-attr]
+    assert told["expected"] == found.totals({"shm": [3], "mqueue": [0]})
+    assert told["alarming"] == 2
+    assert expected_in(found, {"shm": [0]}, ()) == {}
+
+
+def test_tells_what_does_not_fit() -> None:
+    """Objects beyond what a record holds are counted."""
+    line = b"0 %d 600 9 21 0 0 0 0 0 0 0 0 50 0 0\n"
+    table = Table("shm", b"key\n" + b"".join(line % number for number in range(150)), 4096)
+    many = Inventory({"shm": table}, [])
+    told = leftovers_told(many, leftovers_in(many, SIGHT, {}, Terms(), 1000), ())
+    assert told["objects_omitted"] == 50
+
+
+def test_plans_by_stamp() -> None:
+    """What is to go is noted with all that it is known by; POSIX queues never are."""
+    found = inventory()
+    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    assert planned(found, groups, "") == {"shm": [[7, 4096, 4096, 0, 0, 50, 0, 0]]}
+    assert planned(found, groups, "not-named") == {"shm": [[8, 8192, 4096, 17, 5, 51, 0, 0]]}
+    assert planned(found, groups, "queue") == {}
