@@ -382,6 +382,10 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
             "0 limits in force; RLIMIT_MSGQUEUE at most 5; can write /proc/sys; nested namespaces are not denied",
         ),
         (
+            record(1, "applied", enforced=True, sysctls=[], dev_shm={"size": 32768, "warn_below": 65536}),
+            "0 limits in force; its /dev/shm has 32768 bytes, less than 65536",
+        ),
+        (
             record(1, "verified", rlimits={"msgqueue": {"wanted": "5", "found": "9"}}),
             "RLIMIT_MSGQUEUE 9 put right to 5",
         ),

@@ -65,8 +65,13 @@ def _applied(record: Record) -> list[str]:
     values = ", ".join(f"{extract.text(each, 'name')} {extract.text(each, 'found')}" for each in limits)
     many = f"{len(limits)} limits" if len(limits) > _FEW or not limits else values
     if record.get("enforced") is not True:
-        return [f"permissive: nothing written, {many} found", *_refused(record), *_ways(record)]
-    return [f"{many} in force", *_refused(record), *_ways(record)]
+        return [f"permissive: nothing written, {many} found", *_refused(record), *_ways(record), _short_shm(record)]
+    return [f"{many} in force", *_refused(record), *_ways(record), _short_shm(record)]
+
+
+def _short_shm(record: Record) -> str:
+    given, least = (extract.text(record, "dev_shm", key) for key in ("size", "warn_below"))
+    return f"its /dev/shm has {given} bytes, less than {least}" if least else ""
 
 
 def _ways(record: Record) -> list[str]:
