@@ -212,10 +212,12 @@ def test_a_container_in_the_hosts_namespace(
 ) -> None:
     """It is listed with the host's, which is not looked into, and judged by what policy says of such."""
     container = start(ipc="host")
+    container.create().check()
     on_record(container)
     room, tenant = of(scan(root, "--policy", candidate(more=more), code=code), container)
     assert room["host"]
     assert room["usage"] is None
+    assert tenant["governed"] is None
     assert (tenant["verdict"], tenant["hurts"]) == (verdict, code == 1)
 
 

@@ -408,6 +408,12 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
             "2 shm 128 KiB left, held by sh(7)",
         ),
         (teardown(1, namespace={"destroyed": False, "holders": []}), "2 shm 128 KiB left, held by somebody unseen"),
+        (
+            teardown(1, namespace={"destroyed": False, "holders": [], "host": True}),
+            "2 shm 128 KiB perhaps left in the host's namespace",
+        ),
+        (teardown(1, dev_shm={"count": 2, "bytes": 8192}), "2 shm 128 KiB freed; 2 files 8 KiB in /dev/shm"),
+        (teardown(1, dev_shm={"count": 0, "bytes": 0}), "2 shm 128 KiB freed"),
         (teardown(1, leftovers=None), "its namespace went with an earlier boot"),
         (
             teardown(1, leftovers=None, present={"sem": {"count": 1, "bytes": 64}}),

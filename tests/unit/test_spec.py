@@ -483,6 +483,23 @@ def test_tells_a_user_namespace(namespaces: object, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("namespaces", "process", "uid"),
+    [
+        ([], {"user": {"uid": 999}}, 999),
+        ([], {"user": {}}, 0),
+        ([], {}, 0),
+        ([], {"user": {"uid": True}}, 0),
+        ([], {"user": {"uid": "root"}}, 0),
+        ([{"type": "ipc"}], {"user": {"uid": 999}}, 0),
+    ],
+)
+def test_reads_the_user_where_that_counts(namespaces: object, process: object, uid: int) -> None:
+    """Of a container in the host's namespace the first process' uid is read, and what is no number is root's."""
+    document = {"process": process, "linux": {"namespaces": namespaces}}
+    assert parse_spec(json.dumps(document).encode()).uid == uid
+
+
+@pytest.mark.parametrize(
     ("resources", "limit"),
     [
         (None, None),

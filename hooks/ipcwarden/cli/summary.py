@@ -152,19 +152,26 @@ def _ungoverned(record: Record) -> list[str]:
 
 
 def _left(record: Record) -> list[str]:
-    drift = _drifted(record)
+    drift = [*_drifted(record), _files(record)]
     if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
         return ["its namespace went with an earlier boot", *drift]
     here = amounts(extract.at(record, "present"))
     if extract.at(record, "present") is not None:
         return [f"its namespace is still in use, with {here or 'no objects'}", *drift]
     left = amounts(extract.at(record, "leftovers"))
+    if extract.at(record, "namespace", "host") is True:
+        return [f"{left} perhaps left in the host's namespace" if left else "nothing visible left", *drift]
     holders = extract.rows(record, "namespace", "holders")
     held = ", ".join(f"{extract.text(each, 'command')}({extract.text(each, 'pid')})" for each in holders)
     destroyed = extract.at(record, "namespace", "destroyed")
     if destroyed is False or holders:
         return [f"{left or 'nothing'} left, held by {held or 'somebody unseen'}", *drift]
     return [f"{left} freed" if left else "nothing visible left", *drift]
+
+
+def _files(record: Record) -> str:
+    count, held = (extract.number(record, "dev_shm", key) for key in ("count", "bytes"))
+    return f"{count} files {size(held)} in /dev/shm" if count else ""
 
 
 def amounts(totals: Document) -> str:

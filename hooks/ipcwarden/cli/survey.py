@@ -95,7 +95,8 @@ def inhabited(site: Site) -> list[tuple[Household, list[Tenant]]]:
     everybody = processes.processes()
     initial = {each.namespace for each in everybody if each.namespace[1] == INITIAL_INODE}
     households = census.take(everybody, site.hosts | initial, claims)
-    return [(each, [Tenant(one, entries.get(one.pid, {})) for one in each.residents]) for each in households]
+    governed = {pid: entry for pid, entry in entries.items() if not entry.get("host")}  # of those the end alone is told
+    return [(each, [Tenant(one, governed.get(one.pid, {})) for one in each.residents]) for each in households]
 
 
 def _entries(site: Site) -> dict[int, Row]:
