@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipcwarden.core.policy import Policy, pack, unpack
 from support import namespace
 from support.sandbox import put_in_force
 from support.shell import REPOSITORY, run, until
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
     from support.shell import Result
 
 
-def gc(root: Path, *options: str) -> Result:
-    """Run ipcwarden gc."""
-    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options)
+def gc(root: Path, *options: str, before: tuple[str, ...] = ()) -> Result:
+    """Run ipcwarden gc; `before` is a program that runs it."""
+    return run(*before, REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options)
 
 
 def rewrite(container: Container, **changes: Any) -> None:
@@ -278,6 +281,75 @@ def test_two_at_once(start: Callable[..., Container]) -> None:
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     collected = [record["container"]["id"] for record in containers[0].records() if record["event"] == "collected"]
     assert sorted(collected) == sorted(each.id for each in containers)
+
+
+# What keeps gc from freeing a pin for as long as it lasts.
+HELD = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=umount2", "-e", "inject=umount2:error=EBUSY")
+
+
+def test_what_cannot_be_freed_is_noted(container: Container) -> None:
+    """Where a pin cannot be freed gc says why, notes since when, and tries again the next time."""
+    container.create().check()
+    container.leave("--shm=1")
+    container.kill()
+    result = gc(container.root, before=HELD)
+    assert (result.code, "cannot unmount the pin" in result.stderr) == (1, True)
+    seen = container.entry()["gone_since"]
+    gc(container.root, before=HELD)
+    assert container.entry()["gone_since"] == seen
+    gc(container.root).check()
+    assert [record["event"] for record in container.records()] == ["applied", "collected"]
+    assert container.pins() == container.entries() == []
+
+
+@pytest.fixture
+def stale(container: Container) -> Container:
+    """Give a container that a gc has found gone longer ago than the policy lets pass, ten minutes."""
+    container.create().check()
+    container.kill()
+    rewrite(container, gone_since=int(time.time()) - 700)
+    return container
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "code"),
+    [((), HELD, 1), (("--older-than", "1h"), (), 0), (("--dry-run",), (), 0)],
+    ids=["cannot be freed", "waits", "dry run"],
+)
+def test_a_stale_pin(stale: Container, options: tuple[str, ...], before: tuple[str, ...], code: int) -> None:
+    """A pin that is kept for too long is told on standard error and to programs; 1 where it was to be freed."""
+    result = gc(stale.root, *options, "--json", before=before)
+    assert result.code == code
+    assert f"the namespace of {stale.id} is still pinned, 11 min after it was found gone\n" in result.stderr
+    [told] = json.loads(result.stdout)["stale"]
+    assert (told["container"], told["seconds"] // 10) == (stale.id, 70)
+
+
+def test_what_is_freed_is_not_stale(stale: Container) -> None:
+    """However late gc comes: what it frees is worth no warning."""
+    result = gc(stale.root, "--json").check()
+    assert (json.loads(result.stdout)["stale"], result.stderr) == ([], "")
+
+
+def test_the_policy_says_what_is_stale(stale: Container) -> None:
+    """`stale_pins` of the policy in force is the time that may pass."""
+    file = stale.root / "var" / "lib" / "ipcwarden" / "policy.compiled"
+    given = unpack(file.read_bytes())
+    file.write_bytes(
+        pack(Policy(given.mode, given.release, given.kernel, given.rules, given.profiles, stale_pins=3600))
+    )
+    assert gc(stale.root, "--older-than", "1h").check().stderr == ""
+
+
+def test_a_pin_beside_others_is_not_stale(stale: Container) -> None:
+    """Where somebody else is in the namespace the pin holds nothing that they do not hold anyway."""
+    pin = stale.root / "run" / "ipcwarden" / "pins" / stale.pins()[0]
+    other = subprocess.Popen(["nsenter", f"--ipc={pin}", "cat"], stdin=subprocess.PIPE)
+    until(lambda: other.pid in namespace.members(pin), "somebody to be in the namespace")
+    try:
+        assert gc(stale.root, "--older-than", "1h").check().stderr == ""
+    finally:
+        other.communicate()
 
 
 def overrule(container: Container) -> None:

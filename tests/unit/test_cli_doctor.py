@@ -694,10 +694,18 @@ def test_what_gc_would_do() -> None:
         Due("k", "released", "x"),
         Due("k", "empty", "e"),
     ]
-    found = host.judge_pins(due, ["lost"], "/run")
+    found = host.judge_pins(due, ["lost"], "/run", [])
     assert [each.severity for each in found] == ["warning", "warning", "problem", "problem"]
     assert found[0].message == "c0, c1, c2, c3, c4 and 4 more ended, and no poststop came"
-    assert host.judge_pins([], [], "/run") == []
+    assert host.judge_pins([], [], "/run", []) == []
+
+
+def test_what_ended_long_ago() -> None:
+    """What gc has not freed for longer than the policy says is a problem, and is told once."""
+    due = [Due("k1", "gone", "c1", 5), Due("k2", "gone", "c2")]
+    old, young = host.judge_pins(due, [], "/run", due[:1])
+    assert (old.severity, old.message) == ("problem", "c1 ended long ago, and nothing has freed their namespaces")
+    assert (young.severity, young.message) == ("warning", "c2 ended, and no poststop came")
 
 
 def test_what_a_kernel_lacks() -> None:

@@ -16,6 +16,7 @@ from ipcwarden.cli.diagnosis.probe import IMPOSSIBLE, Probe
 from ipcwarden.cli.findings import counted
 from ipcwarden.cli.survey import survey
 from ipcwarden.core.documents import serialize
+from ipcwarden.core.policy import STALE_PINS
 from ipcwarden.core.record import timestamp
 from ipcwarden.core.switch import is_switched_off
 from ipcwarden.errors import KernelError, WardenError, printable, why
@@ -136,8 +137,8 @@ class _Examination:
     def _pins(self) -> None:
         site = Site(self._root, "doctor")
         site.go_home()
-        due, lost = host.look_at_pins(site)
-        self._found += host.judge_pins(due, lost, str(site.places.run))
+        due, lost, stale = host.look_at_pins(site, self._policy.stale_pins if self._policy else STALE_PINS)
+        self._found += host.judge_pins(due, lost, str(site.places.run), stale)
 
     def _records(self) -> None:
         records = containers.recent(Site(self._root, "doctor").places.logs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 
 import click
 
@@ -12,8 +13,9 @@ from ipcwarden import privileges
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
-from ipcwarden.errors import WardenError
-from ipcwarden.stages.collection import Due, adopt, collect, find_due, strays, tidy
+from ipcwarden.core.policy import STALE_PINS
+from ipcwarden.errors import PolicyError, WardenError
+from ipcwarden.stages.collection import Due, adopt, collect, find_due, find_stale, strays, tidy
 from ipcwarden.stages.company import protect_joined
 from ipcwarden.stages.site import Site, complain
 
@@ -42,19 +44,22 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs of
 
 
 class Report:
-    """What became of each: `collected`, `waiting`, `failed` or one of `more`.
+    """What became of each: `collected`, `waiting`, `failed`, `stale` or one of `more`.
 
-    Told at once to people, at the end to programs.
+    Told at once to people, at the end to programs.  What is `stuck` is stale although it was to be collected.
     """
 
     def __init__(self, as_json: bool, *more: str) -> None:
         self._as_json = as_json
-        self._found: dict[str, list[Document]] = {each: [] for each in ("collected", "waiting", "failed", *more)}
+        self.stuck = False
+        self._found: dict[str, list[Document]] = {
+            each: [] for each in ("collected", "waiting", "failed", "stale", *more)
+        }
 
     @property
     def failed(self) -> bool:
         """Tell whether anything is left to be tried again."""
-        return bool(self._found["failed"])
+        return self.stuck or bool(self._found["failed"])
 
     def add(self, what: str, container: str, reason: str, said: str = "", **more: Document) -> None:
         """Note what became of one; `said` is for people."""
@@ -100,6 +105,7 @@ def _foresee(site: Site, release: bool, older_than: float, report: Report) -> No
         report.add(what, each.container, each.reason, f"would {verb} {each.container}")
     for name in strays(site):
         report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
+    _warn(site, report)
 
 
 def collect_all(site: Site, release: bool, older_than: float, report: Report) -> None:
@@ -113,6 +119,26 @@ def collect_all(site: Site, release: bool, older_than: float, report: Report) ->
     for stray in [stray for name in strays(site) if (stray := adopt(site, name))]:
         _collect(site.root, stray, older_than, report)
     _keep_limits(site.root, report)
+    report.stuck = not all(each.is_young(older_than) for each in _warn(site, report))
+
+
+def stale_after(site: Site) -> int:
+    """Return the seconds after which a pin is stale."""
+    try:
+        return site.policy().stale_pins
+    except PolicyError:
+        return STALE_PINS
+
+
+def _warn(site: Site, report: Report) -> list[Due]:
+    """Tell of pins that hold the memory of containers that are long gone."""
+    found = find_stale(site, stale_after(site))
+    for each in found:
+        assert each.seen is not None
+        seconds = int(time.time()) - each.seen
+        complain(f"the namespace of {each.container} is still pinned, {seconds // 60} min after it was found gone")
+        report.add("stale", each.container, each.reason, seconds=seconds)
+    return found
 
 
 def _keep_limits(root: str, report: Report) -> None:

@@ -7,12 +7,13 @@ import time
 
 from ipcwarden.core.facts import Facts
 from ipcwarden.core.record import container_of
-from ipcwarden.errors import KernelError, RecordError
+from ipcwarden.errors import KernelError, RecordError, WardenError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
 from ipcwarden.host.membership import enter, names, note
 from ipcwarden.host.namespace import identify, unpin
+from ipcwarden.host.procfs import holders
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import identity_document, identity_of, is_living, undelivered_of
 from ipcwarden.stages.teardown import still_to_log, tear_down
@@ -109,7 +110,46 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         entry.write(undelivered=[], delivering=False)
         entry.release()
         return None
-    return tear_down(site, entry, "collected")
+    try:
+        return tear_down(site, entry, "collected")
+    except WardenError:
+        if reason != "released":
+            _note_gone(site, which.key)
+        raise
+
+
+def _note_gone(site: Site, key: str) -> None:
+    """Note since when a container that we could not finish has been gone, as far as we know."""
+    entry = take(site.entries, key, wait=False)
+    if entry is None:
+        return
+    try:
+        if entry.document and "gone_since" not in entry.document:
+            entry.write(gone_since=int(time.time()))
+    except RecordError:
+        pass  # what failed before is what counts
+    finally:
+        entry.release()
+
+
+def find_stale(site: Site, seconds: int) -> list[Due]:
+    """Return the entries whose namespace is still pinned so long after the container was first seen gone.
+
+    Where others are in that namespace, the pin holds nothing that they do not hold anyway.  Changes nothing.
+    """
+    return [each for each in find_due(site, release=False) if _is_stale(site, each, seconds)]
+
+
+def _is_stale(site: Site, which: Due, seconds: int) -> bool:
+    if which.reason not in ("gone", "unfinished") or which.seen is None or time.time() - which.seen <= seconds:
+        return False
+    document = peek(site.entries, which.key)
+    identity = identity_of(document)
+    try:
+        posix.stat(str(document.get("pin")), dir_fd=site.pins)
+    except FileNotFoundError:
+        return False
+    return identity is not None and not holders(identity.device, identity.inode, most=1)
 
 
 def tidy(site: Site) -> None:

@@ -12,7 +12,7 @@ from ipcwarden.files import O_FILE, open_place, open_regular, unsafe
 from ipcwarden.host.namespace import identify, open_own
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.layout import LOG
-from ipcwarden.stages.collection import find_due, strays
+from ipcwarden.stages.collection import find_due, find_stale, strays
 from ipcwarden.stages.site import HOME
 from ipcwarden.syscalls import pidfd_ipc_namespace
 
@@ -92,16 +92,20 @@ def judge_room(check: str, room: Room) -> list[Finding]:
     return []
 
 
-def judge_pins(due: list[Due], lost: list[str], path: str) -> list[Finding]:
-    """Judge what gc would do: `due` are entries, `lost` pins that no entry speaks of."""
+def judge_pins(due: list[Due], lost: list[str], path: str, stale: list[Due]) -> list[Finding]:
+    """Judge what gc would do: `due` are entries, `lost` pins that no entry speaks of, `stale` those of long ago."""
     found = []
+    if stale:
+        message = f"{_some([each.container for each in stale])} ended long ago, and nothing has freed their namespaces"
+        hint = "ipcwarden gc frees them, or says why not; a timer for ipcwarden sweep would have done it"
+        found.append(Finding("pins", PROBLEM, path, message, hint))
     for reason, severity, said in (
         ("gone", WARNING, "ended, and no poststop came"),
         ("unfinished", WARNING, "were left half-way by a hook"),
         ("undelivered", WARNING, "have records that are not in the log"),
         ("unreadable", PROBLEM, "are no entries that can be read"),
     ):
-        names = [each.container for each in due if each.reason == reason]
+        names = [each.container for each in due if each.reason == reason and each not in stale]
         if names:
             found.append(Finding("pins", severity, path, f"{_some(names)} {said}", "ipcwarden gc --older-than 60s"))
     if lost:
@@ -109,12 +113,12 @@ def judge_pins(due: list[Due], lost: list[str], path: str) -> list[Finding]:
     return found
 
 
-def look_at_pins(site: Site) -> tuple[list[Due], list[str]]:
-    """Return what gc would find; changes nothing.  Raises `RecordError`."""
+def look_at_pins(site: Site, seconds: int) -> tuple[list[Due], list[str], list[Due]]:
+    """Return what gc would find, and what of that is stale after so many seconds.  Raises `RecordError`."""
     if not site.has_ledger():
-        return [], []
+        return [], [], []
     try:
-        return find_due(site, release=False), strays(site)
+        return find_due(site, release=False), strays(site), find_stale(site, seconds)
     except OSError as error:
         raise RecordError(f"cannot read '{site.places.run}': {why(error)}") from error
 
