@@ -191,6 +191,17 @@ def test_a_namespace_drifts_once(container: Container, start: Callable[..., Cont
     assert [each["drift"] for each in told(container, "drift")[1:]] == [[]]
 
 
+def test_the_dead_speak_for_nobody(container: Container, start: Callable[..., Container]) -> None:
+    """Where the one whose limits they are has died, another that lives tells of them."""
+    container.create().check()
+    joiner = start(ipc=str(container.namespace))
+    joiner.create().check()
+    container.kill()
+    change(joiner, "77777777")
+    sweep(container.root).check()
+    assert [each["container"]["id"] for each in told(joiner, "drift")] == [joiner.id]
+
+
 def test_peaks_rise_and_stay(container: Container) -> None:
     """The most that was in use stays in the entry when less is; only what rises is written."""
     container.create().check()

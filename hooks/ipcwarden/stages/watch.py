@@ -132,13 +132,13 @@ def _numbers(limits: Document) -> dict[str, int]:
 
 
 def _company(site: Site, entry: Entry, identity: Identity) -> _Company:
-    """Return who else is in the namespace.  What one who enforces there says of its limits no other repeats."""
+    """Return who else is in the namespace.  What one that lives says of its limits no other repeats."""
     room = enter(site.namespaces, identity.name)
     if room is None:
         return _Company(was_shared(entry.document), False)
     try:
         company = company_in(site, room, identity, "")
-        owner = enforcer(company)
+        owner = enforcer({key: document for key, document in company.items() if is_living(document, site.boot)})
         others = len(company) > 1 or bool(room.guests())
     finally:
         room.leave()
