@@ -6,10 +6,11 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 MACHINE := tests/support/machine
 PAYLOADS := $(patsubst tests/payload/%.c,build/payload/%,$(wildcard tests/payload/*.c))
+BENCHES := $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/*.c))
 HOOK := build/hook/.built
 ENGINES := tests/e2e/test_governed.py tests/e2e/test_harness.py tests/e2e/test_rootless.py tests/e2e/test_native.py
 
-.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench clean
+.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench bench-audit clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +27,10 @@ build/setup.stamp: pyproject.toml packaging/setup.sh
 	@mkdir -p $(@D) && touch $@
 
 build/payload/%: tests/payload/%.c | build/setup.stamp
+	@mkdir -p $(@D)
+	gcc -std=gnu17 -O2 -Wall -Wextra -Werror -static -o $@ $<
+
+build/bench/%: tests/bench/%.c | build/setup.stamp
 	@mkdir -p $(@D)
 	gcc -std=gnu17 -O2 -Wall -Wextra -Werror -static -o $@ $<
 
@@ -74,6 +79,9 @@ build/apps/root/.made: tests/apps/root
 
 bench: ## comes with a later release
 	@echo "make $@ comes with a later release; this one has: make test" >&2; exit 1
+
+bench-audit: built $(BENCHES) ## what listing and removal cost, and the memory of a hook (root; ROUNDS=21)
+	$(MACHINE) $(BIN)/python tests/bench/audit.py
 
 clean: ## remove what was built
 	rm -rf build dist .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
