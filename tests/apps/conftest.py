@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apps.packages import Packages
 from support.bundle import make_rootfs
 from support.engine import BareEngine, PodmanEngine
 from support.podman import Podman
@@ -32,24 +33,15 @@ def _records_are_valid(scratch: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def applications() -> Path:
-    """Name the root file system with the packages, which `make test-apps` has made."""
-    root = (REPOSITORY / "build" / "apps" / "root").resolve()
-    assert root.exists(), "there are no packages: call `make test-apps`"
-    return root
-
-
-@pytest.fixture(scope="session")
-def mounts(applications: Path) -> list[str]:
-    """Return the flags that put the packages into a container of podman's, beside the payloads."""
-    directories = [directory for name in ("usr", "lib", "lib64") if (directory := applications / name).exists()]
-    return [f"--volume={directory.resolve()}:/{directory.name}:ro" for directory in directories]
+def packages() -> Packages:
+    """Give the packages, which `make test-apps` has unpacked."""
+    return Packages((REPOSITORY / "build" / "apps" / "root").resolve(strict=True))
 
 
 @pytest.fixture
-def runc(scratch: Path, applications: Path, lab: Path) -> Iterator[BareEngine]:
+def runc(scratch: Path, packages: Packages, lab: Path) -> Iterator[BareEngine]:
     """Give runc, whose containers have the packages and nothing else."""
-    engine = BareEngine(Runc(scratch / "runc"), scratch / "bundles", applications, cgroup=f"/{lab.name}")
+    engine = BareEngine(Runc(scratch / "runc"), scratch / "bundles", packages.root, cgroup=f"/{lab.name}")
     yield engine
     engine.close()
 
@@ -63,7 +55,7 @@ def _podman(lab: Path, _nothing_is_left: None) -> Iterator[Podman]:
 
 @pytest.fixture
 def podman(_podman: Podman, scratch: Path) -> Iterator[PodmanEngine]:
-    """Give podman, whose containers have the payloads; and the packages, with the flags `mounts`."""
+    """Give podman, whose containers have the payloads; and the packages, with their `flags`."""
     engine = PodmanEngine(_podman, scratch)
     yield engine
     engine.close()
