@@ -52,9 +52,16 @@ def parsed(kind: str, *rows: tuple[int, ...]) -> list[Object]:
     return [made.object(index) for index in range(len(made))]
 
 
+# Numbers that fit into the columns that the kernel has for them.
+SMALL_KEY, SMALL = st.integers(0, 2**31 - 1), st.integers(0, 99999)
+NARROW_ROWS = {
+    "shm": st.tuples(SMALL_KEY, INT, PERMS, LONG, *[SMALL] * 7, *[INT] * 3, LONG, LONG),
+    "sem": st.tuples(SMALL_KEY, INT, PERMS, INT, *[SMALL] * 4, INT, INT),
+    "msg": st.tuples(SMALL_KEY, INT, PERMS, INT, INT, *[SMALL] * 6, *[INT] * 3),
+}
 ROWS = {"shm": SHM_ROW, "sem": SEM_ROW, "msg": MSG_ROW}
 TABLES = st.sampled_from(sorted(ROWS)).flatmap(
-    lambda kind: st.tuples(st.just(kind), st.lists(ROWS[kind], max_size=5))  # type: ignore[arg-type]  # rows differ
+    lambda kind: st.tuples(st.just(kind), st.lists(NARROW_ROWS[kind], max_size=3) | st.lists(ROWS[kind], max_size=5))  # type: ignore[arg-type]  # rows differ
 )
 # What a record calls the kernel's columns, where it does not call them the same.
 CALLED = {"uid": "owner", "atime": "attach", "dtime": "detach", "stime": "send", "rtime": "recv"}

@@ -25,12 +25,19 @@ _MESSAGE = 72  # struct msg_msg and the slab's rounding: what an empty message t
 _QUEUED = 48  # struct msg_msg, as mqueue_get_tree_node_size charges it to RLIMIT_MSGQUEUE (ipc/mqueue.c)
 _TREE_NODES = 32768
 
-# The words of a line, as sysvipc_*_proc_show of ipc/{shm,sem,msg}.c print them, and what a record says of an object.
+# The words of a line, as sysvipc_*_proc_show of ipc/{shm,sem,msg}.c print them.
 _PRINTED = {
     "shm": "key id perms size cpid lpid nattch owner gid cuid cgid attach detach ctime rss swap",
     "sem": "key id perms nsems owner gid cuid cgid otime ctime",
     "msg": "key id perms usedbytes msgs lspid lrpid owner gid cuid cgid send recv ctime",
 }
+# Where they end on 64 bits, as long as no number is wider than its column.
+_ENDS = {
+    "shm": (10, 21, 27, 49, 55, 61, 68, 74, 80, 86, 92, 103, 114, 125, 147, 169),
+    "sem": (10, 21, 27, 38, 44, 50, 56, 62, 73, 84),
+    "msg": (10, 21, 27, 39, 50, 56, 62, 68, 74, 80, 86, 97, 108, 119),
+}
+# What a record says of an object beside what it says of each.
 _TOLD = {
     "shm": "size nattch status ctime attach detach cpid lpid",
     "sem": "nsems otime ctime",
@@ -41,15 +48,16 @@ _TOLD = {
 class Table:
     """One of /proc/sysvipc/{shm,sem,msg}, of which columns and objects are cut out when they are asked for.
 
-    The kernel's widths are only the least: a key below zero takes more, pids and uids past 99999 too.  So words are
-    counted, from the end of the line that is nearer.
+    The kernel's widths are only the least: a key below zero takes more, pids and uids past 99999 too.  Where some line
+    is longer than the least, words are counted, from the end of the line that is nearer.
     """
 
     def __init__(self, kind: str, text: bytes, page: int) -> None:
         """Take a table whole, with its heading.  `page` is the page size in bytes."""
         self.kind = kind
-        self._names = _PRINTED[kind].split()
+        self._names, self._ends = _PRINTED[kind].split(), (0, *_ENDS[kind])
         self._lines = text.splitlines()[1:]
+        self._is_even = {*map(len, self._lines)} == {self._ends[-1]}
         self._page = page
         self._columns: dict[str, list[int]] = {}
 
@@ -71,6 +79,9 @@ class Table:
         behind = len(self._names) - before
         if name == "perms":
             return [int(line.split(None, before + 1)[before], 8) for line in self._lines]
+        if self._is_even:
+            place = slice(self._ends[before], self._ends[before + 1])
+            return [int(line[place]) for line in self._lines]
         if before < behind:
             return [int(line.split(None, before + 1)[before]) for line in self._lines]
         return [int(line.rsplit(None, behind)[-behind]) for line in self._lines]
