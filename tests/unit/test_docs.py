@@ -40,6 +40,7 @@ KINDS = {
     ("logrotate",),  # used by tests/e2e
     ("console",),  # run by tests/e2e, in this order
     ("console", "pip"),  # run by tests/e2e where there is a package index
+    ("console", "reap"),  # run by tests/e2e, in a namespace that has been leaked into
     ("console", "demo"),  # compared by tests/e2e with what `make demo` says
     ("console", "make"),  # targets of the Makefile
 }

@@ -20,6 +20,7 @@ from ipcwarden.core.policy import Memory, Policy, Profile, Rule
 from ipcwarden.core.record import container_of, line_of, sysctls_of, violations_of
 from ipcwarden.core.spec import parse_spec
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS, NAMES
+from ipcwarden.core.usage import raised_peaks, usage_in
 from ipcwarden.errors import WardenError
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.life import texts
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "doctor-v1", "sweep-v1")
+OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "reap-v1", "doctor-v1", "sweep-v1")
 PROFILE = Profile("base", {"kernel.shmmax": (None, None, None, 65536), "kernel.sem.semmni": (9, None, None, None)})
 POLICY = Policy("enforcing", "", KERNEL_DEFAULTS, (Rule("all", (), 0, "enforcing"),), (PROFILE,))
 TABLES = {
@@ -160,7 +161,7 @@ def test_examples_are_valid(name: str) -> None:
             assert Draft202012Validator({**inner, "$defs": load(name).get("$defs", {})}).is_valid(example)
 
 
-@pytest.mark.parametrize("name", ["show-v1", "explain-v1", "scan-v1"])
+@pytest.mark.parametrize("name", ["show-v1", "explain-v1", "scan-v1", "reap-v1"])
 def test_what_is_named_alike_is_alike(name: str) -> None:
     """Definitions that appear in two schemas are the same; an object in a record has a fate, a shown one users."""
     ours, records = load(name)["$defs"], load("audit-v1")["$defs"]
@@ -254,5 +255,7 @@ def test_what_is_shown_is_valid() -> None:
     found = inventory()
     container = container_of("c1", "/b", Facts())
     usage, objects = found.totals(), found.objects()
-    shown = {"container": container, "limits": texts(read_limits()), "usage": usage, "objects": objects}
+    peaks = texts(raised_peaks({}, usage_in(found, 4096)))
+    limits = texts(read_limits())
+    shown = {"container": container, "limits": limits, "usage": usage, "peaks": peaks, "objects": objects}
     assert faults("show-v1", shown) == []

@@ -26,6 +26,7 @@ VERBS = {
     "install": "Register the hooks with a runtime or an engine.",
     "uninstall": "Undo what install has done.",
     "show": "Show a running container's limits, usage and objects.",
+    "reap": "Free what nobody uses any more in a running container or pod, in place of ipcrm.",
     "scan": "Say what a policy would mean for what runs now.",
     "doctor": "Find what is wrong with the installation.",
     "audit": "Read the audit log.",

@@ -154,7 +154,9 @@ def _ungoverned(record: Record) -> list[str]:
 def _left(record: Record) -> list[str]:
     drift = [*_drifted(record), _files(record)]
     if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
-        return ["its namespace went with an earlier boot", *drift]
+        removed = amounts(extract.at(record, "removed"))
+        by = f" by {_who(record)}" if "uid" in record else ""
+        return [f"{removed} removed{by}" if removed else "its namespace went with an earlier boot", *drift]
     here = amounts(extract.at(record, "present"))
     if extract.at(record, "present") is not None:
         return [f"its namespace is still in use, with {here or 'no objects'}", *drift]

@@ -1,0 +1,232 @@
+"""ipcwarden reap: free the orphans in a living namespace now, and say what stays and why."""
+
+from __future__ import annotations
+
+import posix
+import signal
+import time
+
+import click
+
+from ipcwarden import privileges
+from ipcwarden.cli import extract, fates, show, table
+from ipcwarden.cli.child import ask
+from ipcwarden.cli.choice import named, the_one
+from ipcwarden.cli.rootless import demand_namespace
+from ipcwarden.core.attribution import attribute
+from ipcwarden.core.digests import entry_key
+from ipcwarden.core.documents import serialize
+from ipcwarden.core.leftovers import STAMPS
+from ipcwarden.core.objects import KINDS, MOST_OBJECTS
+from ipcwarden.host.inventory import attached, take_inventory
+from ipcwarden.host.membership import enter
+from ipcwarden.host.namespace import join, open_pinned
+from ipcwarden.host.procfs import holders, login_uid
+from ipcwarden.host.removal import remove
+from ipcwarden.stages.company import company_in
+from ipcwarden.stages.life import identity_of, is_living
+from ipcwarden.stages.orphans import look_around, terms_in
+from ipcwarden.stages.site import Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipcwarden.cli import Settings
+    from ipcwarden.core.attribution import Verdict
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.objects import Inventory
+    from ipcwarden.host.membership import Room
+    from ipcwarden.host.namespace import Identity
+
+_PATIENCE = 120  # seconds: for a lock that never comes free
+_ALL = 1 << 22  # processes: more cannot be
+_TOLD = ("container", "dry_run", "freed", "kept", "objects")
+
+
+class Kind(click.Choice):  # type: ignore[type-arg]  # generic in the stubs of some versions only
+    """A kind of objects that there is proof for."""
+
+    name = "kind"
+
+    def __init__(self) -> None:
+        super().__init__(("shm", "sem", "msg"))
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the kind."""
+        if value == "mqueue":
+            self.fail("mqueue: nothing tells who has a POSIX queue open, so none is ever removed", param, ctx)
+        return str(super().convert(value, param, ctx))
+
+
+@click.command("reap")
+@click.option("--kind", "kinds", multiple=True, type=Kind(), help="All orphans of this kind, keyed too, and no others.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed, and what would stay.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@click.argument("container", metavar="CONTAINER|POD")
+@click.pass_obj
+def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: bool, container: str) -> int:
+    """Free what nobody living uses in the IPC namespace of a running container or pod, in place of ipcrm.
+
+    Only what is proven to be of processes that are gone is freed: without --kind private segments, and what the
+    profile's reap names; with it all of that kind.  What the profile's keep names, POSIX queues, and whatever nothing
+    is proven of always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, or NAMESPACE/NAME.
+    """
+    wanted = named(container)
+    found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run))
+    if as_json:
+        click.echo(serialize({key: extract.at(found, key) for key in _TOLD}))
+    else:
+        table.show(
+            *fates.tables(extract.rows(found, "objects"), dry_run, time.time()),
+            table.plain(fates.in_all(extract.at(found, "freed"), extract.at(found, "kept"), dry_run)),
+        )
+    return 1 if extract.at(found, "failed") else 0
+
+
+def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool) -> Document:
+    """Free orphans and return what became of every object: for a child process, which joins the namespace for good."""
+    # Whoever sends these to a terminal's processes ends the one that waits for us: what is removed is recorded.
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    privileges.settle()
+    site = Site(root, "reap")
+    site.go_home()
+    if not privileges.drop_with_prctl(privileges.POSTSTOP):
+        site.privileges = "partial"
+    if not site.has_ledger():
+        raise show.absent(text)
+    entry = choose(text, show.living(site.entries, site.boot, is_living))
+    demand_namespace(site, f"reap {text}")
+    identity = identity_of(entry)
+    assert identity is not None
+    signal.alarm(_PATIENCE)
+    room = enter(site.namespaces, identity.name)
+    signal.alarm(0)
+    if room is None:
+        raise show.absent(text)  # it has just ended
+    try:
+        others = holders(identity.device, identity.inode)
+        objects = _reap_here(site, entry, identity, room, kinds, dry_run)
+    finally:
+        room.leave()
+    freed, kept = ([each for each in objects if (each["fate"] == "removed") is gone] for gone in (True, False))
+    if freed and not dry_run:
+        _record(site, entry, identity, others, objects)
+    return {
+        "container": extract.at(entry, "subject", "container"),
+        "dry_run": dry_run,
+        "freed": totals(freed),
+        "kept": totals(kept),
+        "objects": list(objects),
+        "failed": any(each.get("why") == "failed" for each in kept),
+    }
+
+
+def _reap_here(
+    site: Site, entry: dict[str, Document], identity: Identity, room: Room, kinds: Sequence[str], dry_run: bool
+) -> list[dict[str, Document]]:
+    """Join the namespace, whose directory is locked, remove what is to go, and return all that was there."""
+    fd = open_pinned(site.pins, extract.text(entry, "pin"), identity)
+    join(fd, site.hosts)
+    posix.close(fd)
+    company = company_in(site, room, identity, "")
+    inventory = take_inventory(quietly=True)
+    sight = look_around(site, identity, inventory, company, {}).sight
+    members = [terms_in(each) for each in company.values()]
+    found: list[dict[str, Document]] = []
+    for kind, verdict, indices in attribute(inventory, sight, {}):
+        for index in indices:
+            why = fates.why_kept(inventory.object(kind, index), verdict, kinds, members)
+            if not why and not dry_run:
+                why = _remove(inventory, kind, index)
+            if why != "gone":  # somebody was faster
+                found.append(_told(inventory, kind, index, verdict, why))
+    _name_users(found, identity)
+    return found
+
+
+def _remove(inventory: Inventory, kind: str, index: int) -> str:
+    table = inventory.tables[kind]
+    return remove(kind, table.column("id")[index], [table.column(name)[index] for name in STAMPS[kind]])
+
+
+def _told(inventory: Inventory, kind: str, index: int, verdict: Verdict, why: str) -> dict[str, Document]:
+    told: dict[str, Document] = {**inventory.object(kind, index), "fate": "held" if why else "removed"}
+    if verdict.is_leftover:
+        told["confidence"] = verdict.confidence
+    return {**told, "evidence": list(verdict.evidence), **({"why": why} if why else {})}
+
+
+def _name_users(objects: list[dict[str, Document]], identity: Identity) -> None:
+    """Add to segments that are attached whose they are, as `show` does: `users`."""
+    segments = {extract.number(each, "id"): each for each in objects if extract.number(each, "nattch")}
+    if segments:
+        for number, users in attached(segments, holders(identity.device, identity.inode, _ALL)).items():
+            segments[number]["users"] = list(users)
+
+
+def _record(
+    site: Site,
+    entry: dict[str, Document],
+    identity: Identity,
+    others: Sequence[Document],
+    objects: list[dict[str, Document]],
+) -> None:
+    """Record what was removed, and which other leftovers were not."""
+    subject = entry["subject"]
+    assert isinstance(subject, dict)
+    site.subject.update(subject)
+    leftovers = sorted(
+        (each for each in objects if "confidence" in each),
+        key=lambda each: (-extract.number(each, "bytes"), -extract.number(each, "claimed")),
+    )
+    shown = leftovers[:MOST_OBJECTS]
+    namespace: dict[str, Document] = {
+        "id": identity.id or None,
+        "inode": identity.inode,
+        "shared": True,
+        "destroyed": False,
+        "holders": list(others),
+    }
+    record = site.record(
+        "collected",
+        namespace=namespace,
+        removed=totals([each for each in leftovers if each["fate"] == "removed"]),
+        objects=list(shown),
+        objects_omitted=len(leftovers) - len(shown),
+        uid=login_uid(),
+    )
+    container = extract.at(entry, "subject", "container")
+    site.deliver(record, entry_key(extract.text(container, "id"), extract.text(container, "bundle")))
+
+
+def totals(objects: Sequence[dict[str, Document]]) -> dict[str, Document]:
+    """Return objects added up by kind, as records have it."""
+    found: dict[str, Document] = {}
+    for kind in KINDS:
+        these = [each for each in objects if each["kind"] == kind]
+        sums: dict[str, Document] = {
+            name: sum(extract.number(each, name) for each in these) for name in ("bytes", "claimed")
+        }
+        found[kind] = {"count": len(these), **sums}
+    return found
+
+
+def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, Document]:
+    """Return the entry of a container as `show` finds it, or of the one that owns the namespace of the pod `text`.
+
+    A pod's name comes after a container's, and before a prefix.  Raises `UsageError` where several are meant.
+    """
+    exact = any(
+        text in (key, *(extract.text(entry, "subject", "container", each) for each in ("id", "name")))
+        for key, entry in candidates.items()
+    )
+    pods: dict[str, list[dict[str, Document]]] = {}
+    for entry in candidates.values():
+        namespace, pod = (extract.text(entry, "subject", "container", each) for each in ("namespace", "pod"))
+        if pod and text in (pod, f"{namespace}/{pod}"):
+            pods.setdefault(f"{namespace}/{pod}", []).append(entry)
+    if exact or not pods:
+        return show.choose(text, candidates)
+    return min(pods[the_one(text, sorted(pods))], key=lambda entry: bool(entry.get("joined")))

@@ -1,0 +1,319 @@
+"""reap: in a living namespace what nobody uses goes, whoever left it, and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support import namespace
+from support.bundle import PAYLOADS
+from support.sandbox import PYTHON, Container, config, profile, put_in_force
+from support.schema import validate
+from support.shell import REPOSITORY, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.shell import Result
+
+IPCWARDEN = REPOSITORY / ".venv" / "bin" / "ipcwarden"
+# In a pid namespace of its own before it is in any IPC namespace: of the two processes only the inner one is in there.
+ISOLATED = ("unshare", "--pid", "--fork", "--kill-child")
+MAKE = ["--shm=1", "--sem=1", "--sem-op", "--msg=1", "--mqueue=1"]
+# Attaches a segment that somebody else has made, until its input ends.
+_ATTACH = """
+import ctypes, sys
+ctypes.CDLL(None).shmat(int(sys.argv[1]), None, 0)
+print("attached", flush=True)
+sys.stdin.read()
+"""
+KEYED = ["--shm-key=0x4711", "--sem-key=0x4712", "--msg-key=0x4713"]
+REAP = {"kind": "shm", "key": "0x00004711", "age": 86400}
+
+
+def reap(container: Container, *options: str, text: str = "") -> Result:
+    """Run ipcwarden reap."""
+    return run(IPCWARDEN, "--root", container.root, "reap", text or container.id, *options)
+
+
+def reaped(container: Container, *options: str) -> dict[str, Any]:
+    """Return what it tells programs."""
+    told: dict[str, Any] = json.loads(reap(container, *options, "--json").check().stdout)
+    validate(told, "reap-v1")
+    return told
+
+
+def fates(told: dict[str, Any]) -> dict[str, str]:
+    """Return why each object stays, by kind and key or name: empty where it was freed."""
+    return {f"{each['kind']} {each.get('key', each.get('name'))}": each.get("why", "") for each in told["objects"]}
+
+
+def leave_dead(container: Container, *what: str) -> None:
+    """Leave objects of a process that has gone, with its pid namespace."""
+    run(*ISOLATED, "nsenter", f"--ipc={container.namespace}", PAYLOADS / "leave", *what).check()
+
+
+@pytest.fixture
+def isolated(root: Path, scratch: Path) -> Iterator[Callable[..., Container]]:
+    """Start containers that have pid namespaces of their own, as engines make them; they end with the test."""
+    started: list[Container] = []
+
+    def isolated(name: str, ipc: str = "") -> Container:
+        entering = ["nsenter", f"--ipc={ipc}"] if ipc else ["unshare", "--ipc"]
+        outer = subprocess.Popen(
+            [*ISOLATED, *entering, PAYLOADS / "leave", "--wait"], stdout=subprocess.PIPE, text=True
+        )
+        assert outer.stdout is not None
+        assert outer.stdout.readline().startswith("made")
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        bundle = scratch / "bundles" / name
+        bundle.mkdir(parents=True)
+        container = Container(root, bundle, _Init(outer, int(children.read_text())), name)  # type: ignore[arg-type]
+        container.configure(config(ipc or "private"))
+        container.create().check()
+        started.append(container)
+        return container
+
+    yield isolated
+    for container in started:
+        container.kill()
+        container.poststop()
+
+
+class _Init:
+    """The first process of a pid namespace, which is a child of the one that we started."""
+
+    def __init__(self, outer: subprocess.Popen[str], pid: int) -> None:
+        self.outer, self.pid, self.stdout, self.stdin = outer, pid, outer.stdout, None
+
+    def kill(self) -> None:
+        self.outer.kill()
+
+    def wait(self) -> None:
+        self.outer.wait()
+
+
+@pytest.fixture
+def living(isolated: Callable[..., Container]) -> Container:
+    """Give a governed container in whose namespace others have left things."""
+    container = isolated("living")
+    leave_dead(container, *MAKE, "--mqueue-name=dead")
+    leave_dead(container, "--shm=1", "--sem=1", "--sem-op", "--msg=1", *KEYED)
+    return container
+
+
+def leave_own(container: Container, *what: str) -> None:
+    """Leave objects as a worker of the container's does that has ended since."""
+    run("nsenter", f"--target={container.process.pid}", "--ipc", "--pid", PAYLOADS / "leave", *what).check()
+
+
+def test_never_the_host_s_namespace(container: Container) -> None:
+    """An entry and a pin that lead to the host's namespace lead nowhere."""
+    container.create().check()
+    run(*ISOLATED, PAYLOADS / "leave", "--shm=1").check()
+    before = namespace.counts(Path("/proc/self/ns/ipc"))
+    [pin] = container.pins()
+    path = container.root / "run" / "ipcwarden" / "pins" / pin
+    run("mount", "--bind", "/proc/self/ns/ipc", path).check()
+    status = os.stat("/proc/self/ns/ipc")
+    [name] = container.entries()
+    file = container.root / "run" / "ipcwarden" / "containers" / name
+    entry = container.entry()
+    host = {"id": 0, "device": status.st_dev, "inode": status.st_ino, "handle": ""}
+    room = container.root / "run" / "ipcwarden" / "namespaces" / f"{status.st_dev:x}-{status.st_ino:x}"
+    file.write_text(json.dumps({**entry, "namespace": host}))
+    room.mkdir()
+    (room / name.removesuffix(".json")).touch()
+    try:
+        result = reap(container, "--kind=shm")
+        assert (result.code, result.stdout) == (69, "")
+        assert "host" in result.stderr
+        assert namespace.counts(Path("/proc/self/ns/ipc")) == before
+    finally:
+        run("umount", path).check()
+        run("ipcrm", "--all=shm").check()
+        (room / name.removesuffix(".json")).unlink()
+        room.rmdir()
+        file.write_text(json.dumps(entry))
+
+
+PRIVATE = {"shm 0x00000000": ""}
+STAYS = {
+    **dict.fromkeys(
+        ("shm 0x00004711", "sem 0x00000000", "sem 0x00004712", "msg 0x00000000", "msg 0x00004713"), "not-named"
+    ),
+    "mqueue /dead": "queue",
+}
+
+
+def test_private_segments_go(living: Container) -> None:
+    """Without being told more it frees what nobody could find any more."""
+    assert fates(reaped(living)) == {**STAYS, **PRIVATE}
+    assert namespace.counts(living.namespace) == {"shm": 1, "sem": 2, "msg": 2, "mqueue": 1}
+
+
+def test_a_kind_goes_that_is_named(living: Container) -> None:
+    """All of a kind, whether it has a key or not, and nothing of the others."""
+    told = reaped(living, "--kind=sem", "--kind=msg")
+    assert {name for name, why in fates(told).items() if not why} == {
+        *("sem 0x00000000", "sem 0x00004712", "msg 0x00000000", "msg 0x00004713")
+    }
+    assert namespace.counts(living.namespace) == {"shm": 2, "sem": 0, "msg": 0, "mqueue": 1}
+    assert told["freed"]["sem"]["count"] == 2
+    assert told["kept"]["mqueue"]["count"] == 1
+
+
+def test_the_living_lose_nothing(living: Container, isolated: Callable[..., Container]) -> None:
+    """What workers of living containers made stays, though they have ended, and what a living process has attached."""
+    other = isolated("other", ipc=str(living.namespace))
+    leave_own(living, *MAKE, "--mqueue-name=own")
+    leave_own(other, "--shm=1", "--shm-key=0x1", "--sem=1", "--sem-key=0x1", "--sem-op", "--msg=1", "--msg-key=0x1")
+    reaped(living, "--kind=shm", "--kind=sem", "--kind=msg")
+    assert namespace.counts(living.namespace) == {"shm": 2, "sem": 2, "msg": 2, "mqueue": 2}
+
+
+def test_what_nobody_operated_on_stays(living: Container) -> None:
+    """An array that no process has used tells nobody's process: that it is nobody's is plausible, and not enough."""
+    leave_dead(living, "--sem=1", "--sem-key=0x4799")
+    told = reaped(living, "--kind=sem")
+    [array] = [each for each in told["objects"] if each.get("key") == "0x00004799"]
+    assert (array["fate"], array["why"], array["confidence"]) == ("held", "plausible", "plausible")
+
+
+def test_attached_segments_stay(living: Container) -> None:
+    """Whoever maps one is named, though the one who made it is gone."""
+    command = (*ISOLATED, "nsenter", f"--ipc={living.namespace}")
+    [segment] = [each for each in namespace.objects(living.namespace, "shm") if each["key"] != "0x00000000"]
+    with subprocess.Popen(
+        [*command, PYTHON, "-c", _ATTACH, segment["id"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "attached\n"
+        said = reap(living, "--kind=shm").check().stdout
+        process.communicate()
+    [line] = [line for line in said.splitlines() if "0x00004711" in line]
+    assert "kept   in use: attached by " in line
+    assert line.endswith(" python3")
+    assert len(namespace.objects(living.namespace, "shm")) == 1
+
+
+def put_terms(living: Container, **terms: Any) -> None:
+    """Change what the ledger has of a container."""
+    [name] = living.entries()
+    file = living.root / "run" / "ipcwarden" / "containers" / name
+    file.write_text(json.dumps({**living.entry(), **terms}))
+
+
+def test_what_the_profile_names_goes(living: Container) -> None:
+    """`reap` of the profile counts, its age does not: an operator asks for it now."""
+    put_terms(living, reap=[REAP])
+    assert fates(reaped(living))["shm 0x00004711"] == ""
+
+
+def test_what_the_profile_keeps_stays(living: Container) -> None:
+    """`keep` wins over everything."""
+    put_terms(living, reap=[REAP], keep=[{"kind": "shm"}])
+    told = fates(reaped(living, "--kind=shm"))
+    assert (told["shm 0x00004711"], told["shm 0x00000000"]) == ("keep", "keep")
+    assert namespace.counts(living.namespace)["shm"] == 2
+
+
+def test_a_dry_run_changes_nothing(living: Container) -> None:
+    """It says what would be, touches nothing and records nothing."""
+    before = (namespace.counts(living.namespace), living.records())
+    said = reap(living, "--kind=shm", "--dry-run").check().stdout
+    assert said.splitlines()[-1].startswith("would be freed: 2 shm 8 KiB; would be kept: 2 sem 128 B, ")
+    assert (namespace.counts(living.namespace), living.records()) == before
+
+
+def test_it_is_recorded(living: Container) -> None:
+    """Who did it, what went, and what else nobody uses."""
+    put_in_force(living.root, profile(), mode="permissive")
+    reaped(living)
+    record = living.records()[-1]
+    validate(record, "audit-v1")
+    assert (record["event"], record["stage"], record["container"]["id"]) == ("collected", "reap", living.id)
+    assert isinstance(record["uid"], int)
+    assert record["removed"]["shm"] == {"count": 1, "bytes": 4096, "claimed": 4096}
+    found = {each.get("key", each.get("name")): each for each in record["objects"] if each["kind"] in ("shm", "mqueue")}
+    assert [found[key]["fate"] for key in ("0x00000000", "0x00004711", "/dead")] == ["removed", "held", "held"]
+    assert found["0x00000000"]["confidence"] == "proven"
+    assert record["namespace"]["holders"] == [{"pid": living.process.pid, "command": "leave"}]
+    shown = run(IPCWARDEN, "--root", living.root, "audit", "--event=collected").check().stdout
+    assert "1 shm 4 KiB removed by " in shown
+
+
+def test_nothing_to_free_is_no_event(isolated: Callable[..., Container]) -> None:
+    """In an empty namespace it says so, ends well, and records nothing."""
+    container = isolated("empty")
+    before = container.records()
+    assert reap(container).check().stdout == "freed: nothing; kept: nothing\n"
+    assert container.records() == before
+
+
+def test_the_record_waits_where_the_log_cannot_be_written(living: Container) -> None:
+    """It is kept in the ledger, and gc delivers it."""
+    log = living.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.rename(log.with_name("aside"))
+    log.mkdir()
+    assert "waits in the ledger" in reap(living).check().stderr
+    log.rmdir()
+    run(IPCWARDEN, "--root", living.root, "gc").check()
+    assert [record["event"] for record in living.records()] == ["collected"]
+
+
+def test_neither_mode_nor_switch_forbid_it(living: Container) -> None:
+    """An operator asks for it: where policy only watches, and where it is switched off."""
+    put_terms(
+        living, leftovers="report", subject={**living.entry()["subject"], "mode": "permissive", "enforced": False}
+    )
+    run(IPCWARDEN, "--root", living.root, "disable", "--for=1h").check()
+    assert fates(reaped(living))["shm 0x00000000"] == ""
+
+
+def test_what_cannot_be_removed_is_a_failure(living: Container) -> None:
+    """The exit code tells, and the table; there is no record of what did not happen."""
+    failing = ("strace", "-f", "-o", "/dev/null", "-e", "trace=shmctl", "-e", "inject=shmctl:error=EPERM")
+    result = run(*failing, IPCWARDEN, "--root", living.root, "reap", living.id)
+    assert result.code == 1
+    assert "freed: nothing" in result.stdout
+    assert [record["event"] for record in living.records()] == ["applied"]
+
+
+def test_no_stage_comes_between(living: Container) -> None:
+    """It waits for whoever has the namespace's directory locked."""
+    [room] = (living.root / "run" / "ipcwarden" / "namespaces").iterdir()
+    fd = os.open(room, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    command = [str(IPCWARDEN), "--root", str(living.root), "reap", living.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        waiting = f":{room.stat().st_ino} "
+        until(
+            lambda: any("->" in line and waiting in line for line in Path("/proc/locks").read_text().splitlines()),
+            "it to wait",
+        )
+        assert namespace.counts(living.namespace)["shm"] == 2
+        os.close(fd)
+        assert process.wait() == 0
+    assert namespace.counts(living.namespace)["shm"] == 1
+
+
+def test_a_pod_is_meant_by_its_name(living: Container, isolated: Callable[..., Container]) -> None:
+    """What Kubernetes calls a pod means its namespace; the record is about the sandbox that made it."""
+    subject = living.entry()["subject"]
+    put_terms(living, subject={**subject, "container": {**subject["container"], "pod": "web", "namespace": "shop"}})
+    isolated("member", ipc=str(living.namespace))
+    assert reap(living, text="shop/web").check().stdout.splitlines()[-1].startswith("freed: 1 shm")
+    assert living.records()[-1]["container"]["pod"] == "web"
+
+
+def test_who_is_not_there(living: Container) -> None:
+    """An unknown name ends as `show` does."""
+    result = reap(living, text="nobody")
+    assert (result.code, result.stderr) == (1, "ipcwarden: no governed container 'nobody' runs here\n")
