@@ -13,7 +13,7 @@ import pytest
 
 from ipcwarden.core.policy import Policy, pack, unpack
 from support import namespace
-from support.sandbox import put_in_force
+from support.sandbox import HOOK, PYTHON, put_in_force
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from support.shell import Result
 
 
+IPCWARDEN = REPOSITORY / ".venv" / "bin" / "ipcwarden"
+
+
 def gc(root: Path, *options: str, before: tuple[str, ...] = ()) -> Result:
     """Run ipcwarden gc; `before` is a program that runs it."""
-    return run(*before, REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options)
+    return run(*before, IPCWARDEN, "--root", root, "gc", *options)
 
 
 def rewrite(container: Container, **changes: Any) -> None:
@@ -350,6 +353,47 @@ def test_a_pin_beside_others_is_not_stale(stale: Container) -> None:
         assert gc(stale.root, "--older-than", "1h").check().stderr == ""
     finally:
         other.communicate()
+
+
+def test_beside_poststops(start: Callable[..., Container]) -> None:
+    """A gc and the containers' own poststops at once give one record a container."""
+    containers = [start() for _ in range(6)]
+    for each in containers:
+        each.create().check()
+        each.kill()
+    root = containers[0].root
+    hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(root), "poststop"]
+    poststops = [subprocess.Popen(hook, stdin=subprocess.PIPE, text=True) for _ in containers]
+    collecting = subprocess.Popen([IPCWARDEN, "--root", root, "gc"], stdout=subprocess.PIPE, text=True)
+    assert collecting.stdout is not None
+    first = collecting.stdout.readline()  # it is at it
+    for each, poststop in zip(containers, poststops, strict=True):
+        poststop.communicate(each.state("stopped"))
+    collecting.communicate()
+    assert [each.returncode for each in (collecting, *poststops)] == [0] * 7
+    assert first.startswith("collected")
+    ends = [record["container"]["id"] for record in containers[0].records() if record["event"] != "applied"]
+    assert sorted(ends) == sorted(each.id for each in containers)
+    assert containers[0].pins() == containers[0].entries() == []
+
+
+def test_a_dead_member_among_the_living(start: Callable[..., Container]) -> None:
+    """A member of a namespace that others live in is collected: its pin and entry go, theirs and the objects stay."""
+    owner = start()
+    owner.create().check()
+    owner.leave("--shm=1")
+    [kept] = owner.pins()
+    member, another = (start(ipc=str(owner.namespace)) for _ in range(2))
+    for each in (member, another):
+        each.create().check()
+    member.kill()
+    gc(owner.root).check()
+    assert [(r["container"]["id"], r["stage"]) for r in owner.records() if r["event"] == "collected"] == [
+        (member.id, "gc")
+    ]
+    assert kept in owner.pins()
+    assert len(owner.pins()) == len(owner.entries()) == 2
+    assert namespace.counts(owner.namespace)["shm"] == 1
 
 
 def overrule(container: Container) -> None:

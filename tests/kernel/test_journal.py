@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import json
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.sandbox import HOOK, PYTHON
+from support import sandbox
+from support.sandbox import HOOK, PYTHON, profile, put_in_force
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.sandbox import Container
@@ -192,3 +197,85 @@ def test_gc_killed_after_delivering_the_end(leaker: Container) -> None:
     assert events(leaker) == ["applied", "teardown"]
     gc(leaker).check()
     assert end(leaker)["event"] == "teardown"
+
+
+@contextmanager
+def crowd(root: Path, bundles: Path, size: int) -> Iterator[list[Container]]:
+    """Start containers that are not governed yet."""
+    started: list[Container] = []
+    try:
+        for number in range(size):
+            started.append(sandbox.start(root, bundles / str(number), name=f"one-of-many-{number}"))
+        yield started
+    finally:
+        for each in started:
+            each.kill()
+
+
+def at_once(containers: list[Container], stage: str, status: str) -> Iterator[int]:
+    """Call the hook for all containers, each once all are there and wait for their input; yield exit codes."""
+    command = [PYTHON, "-I", "-S", str(HOOK), "--root", str(containers[0].root), stage]
+    hooks = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in containers]
+    for each, hook in zip(containers, hooks, strict=True):
+        assert hook.stdin is not None
+        hook.stdin.write(each.state(status))
+    for hook in hooks:
+        assert hook.stdin is not None
+        hook.stdin.close()
+    for hook in hooks:
+        yield hook.wait()
+
+
+def lives_in(*logs: Path) -> Counter[tuple[str, str]]:
+    """Count the records of files by container and event; none of their lines may be torn."""
+    lines = [line for log in logs for line in log.read_bytes().splitlines(keepends=True)]
+    assert all(line.endswith(b"}\n") for line in lines)
+    return Counter((record["container"]["id"], record["event"]) for record in map(json.loads, lines))
+
+
+def test_200_at_once(root: Path, scratch: Path) -> None:
+    """200 containers are created at the same moment, and end at the same moment: each has its two lines."""
+    with crowd(root, scratch / "bundles", 200) as containers:
+        assert set(at_once(containers, "createRuntime", "creating")) == {0}
+        for each in containers:
+            each.kill()
+        assert set(at_once(containers, "poststop", "stopped")) == {0}
+    expected = {(each.id, event) for each in containers for event in ("applied", "teardown")}
+    assert lives_in(log_of(containers[0])) == dict.fromkeys(expected, 1)
+    assert containers[0].pins() == containers[0].entries() == []
+
+
+def test_rotation_while_50_write(root: Path, scratch: Path) -> None:
+    """However often the log is rotated by renaming while hooks append, every line is in one of its files."""
+    with crowd(root, scratch / "bundles", 50) as containers:
+        log = log_of(containers[0])
+        assert set(at_once(containers, "createRuntime", "creating")) == {0}
+        for each in containers:
+            each.kill()
+        for number, code in enumerate(at_once(containers, "poststop", "stopped")):
+            assert code == 0
+            if log.exists():
+                log.rename(log.with_name(f"audit.jsonl.{number}"))
+    rotated = [each for each in log.parent.iterdir() if each != log]
+    assert len(rotated) > 1
+    expected = {(each.id, event) for each in containers for event in ("applied", "teardown")}
+    assert lives_in(*log.parent.iterdir()) == dict.fromkeys(expected, 1)
+
+
+def test_as_many_objects_as_there_can_be(container: Container, root: Path) -> None:
+    """32768 of each kind of System V's, the kernel's limit: one record below 64 KiB, whose totals are exact."""
+    most = 32768
+    names = ("kernel.shmmni", "kernel.sem.semmni", "kernel.msgmni")
+    put_in_force(root, profile(sysctls=dict.fromkeys(names, (most, None, None, None))))
+    container.create().check()
+    container.leave(f"--shm={most}", "--shm-touch=0", f"--sem={most}", f"--msg={most}", "--msg-count=0")
+    container.kill()
+    container.poststop().check()
+    line = log_of(container).read_bytes().splitlines(keepends=True)[-1]
+    record = json.loads(line)
+    assert len(line) <= 65536
+    left = record["leftovers"]
+    assert [left[kind]["count"] for kind in ("shm", "sem", "msg")] == [most] * 3
+    assert left["shm"]["claimed"] == most * 4096
+    assert len(record["objects"]) + record["objects_omitted"] == 3 * most
+    assert record["namespace"]["destroyed"] is True

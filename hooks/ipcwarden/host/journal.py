@@ -90,7 +90,7 @@ def unwritten(logs: Place, lines: list[bytes]) -> list[bytes]:
 
     What cannot be read holds nothing: better a record twice than never.
     """
-    sought = {line: _marks(line) for line in lines}
+    sought = {line: _signs(line) for line in lines}
     try:
         directory = open_place(logs)
     except (OSError, RecordError):
@@ -104,7 +104,7 @@ def unwritten(logs: Place, lines: list[bytes]) -> list[bytes]:
     return [line for line in lines if line in sought]
 
 
-def _marks(line: bytes) -> tuple[str, bytes, bytes]:
+def _signs(line: bytes) -> tuple[str, bytes, bytes]:
     """Return the time of a record, and how a line of the same container and time begins and goes on."""
     record = parse(line)
     assert isinstance(record, dict)
@@ -136,7 +136,7 @@ def _search(directory: int, sought: dict[bytes, tuple[str, bytes, bytes]], read:
             found_new = True
             read.add((status.st_dev, status.st_ino))
             last = timestamp(0, tuple(time.gmtime(status.st_mtime + _TICK)))
-            recent = {line: marks[1:] for line, marks in sought.items() if marks[0] <= last}
+            recent = {line: signs[1:] for line, signs in sought.items() if signs[0] <= last}
             for line in _found(_blocks(fd, name.endswith(".gz")), recent) if recent else ():
                 del sought[line]
         finally:
