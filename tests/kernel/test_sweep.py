@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 SHMMAX = str(WANTED["kernel.shmmax"])
 
 
+def ipcwarden(root: Path, *arguments: str) -> Result:
+    """Run any verb."""
+    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, *arguments)
+
+
 def sweep(root: Path, *options: str) -> Result:
     """Run ipcwarden sweep."""
-    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "sweep", "--older-than", "0", *options)
+    return ipcwarden(root, "sweep", "--older-than", "0", *options)
 
 
 def change(container: Container, value: str) -> None:
@@ -213,6 +218,9 @@ def test_peaks_rise_and_stay(container: Container) -> None:
     container.leave("--msg=1")
     sweep(container.root).check()
     assert container.entry()["peaks"] == {**peaks, "kernel.msgmni": 1, "kernel.msgmnb": 16}
+    shown = json.loads(ipcwarden(container.root, "show", container.id, "--json").check().stdout)
+    validate(shown, "show-v1")
+    assert shown["peaks"] == {name: str(number) for name, number in container.entry()["peaks"].items()}
 
 
 def test_a_broken_container_stops_no_pass(start: Callable[..., Container]) -> None:

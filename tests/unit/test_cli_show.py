@@ -30,6 +30,7 @@ FOUND = {
     "container": CONTAINER,
     "limits": {name: str(number) for name, number in {**KERNEL_DEFAULTS, "kernel.sem.semmni": 4}.items()},
     "usage": {},
+    "peaks": {},
     "objects": [SEGMENT, ARRAY, QUEUE],
     "subject": {"profile": "base", "rule": "[all]", "mode": "enforcing"},
     "shared": False,
@@ -131,7 +132,7 @@ def test_only_living_containers_are_candidates(tmp_path: Path) -> None:
 def test_json_is_what_was_asked_for(found: dict[str, Any], tmp_path: Path) -> None:
     """--json prints the container, its limits, its usage and its objects, and no more."""
     printed = json.loads(run(tmp_path, "c1", "--json").stdout)
-    assert printed == {key: found[key] for key in ("container", "limits", "usage", "objects")}
+    assert printed == {key: found[key] for key in ("container", "limits", "usage", "peaks", "objects")}
 
 
 def test_people_see_usage_beside_limits(found: dict[str, Any], tmp_path: Path) -> None:
@@ -142,6 +143,16 @@ def test_people_see_usage_beside_limits(found: dict[str, Any], tmp_path: Path) -
     assert set(rows) == set(KERNEL_DEFAULTS)
     assert rows["kernel.sem.semmni"] == ["4", "1", "25.00%"]
     assert rows["kernel.msgmax"] == ["KiB)", "-", "-"]
+
+
+def test_people_see_the_most_that_was_used(found: dict[str, Any], tmp_path: Path) -> None:
+    """Where anything was ever in use there is a column for it."""
+    found["peaks"] = {"kernel.sem.semmni": "3"}
+    lines = [line.split() for line in run(tmp_path, "c1").stdout.splitlines() if line]
+    assert lines[1][-3:] == ["USED", "PEAK", "USE%"]
+    rows = {line[0]: line[-3:] for line in lines if line[0] in KERNEL_DEFAULTS}
+    assert rows["kernel.sem.semmni"] == ["1", "3", "25.00%"]
+    assert rows["kernel.msgmax"] == ["-", "-", "-"]
 
 
 def test_people_see_objects_by_kind(found: dict[str, Any], tmp_path: Path) -> None:
@@ -191,18 +202,6 @@ def test_no_limit_has_no_share(found: dict[str, Any], tmp_path: Path) -> None:
     lines = run(tmp_path, "c1").stdout.splitlines()
     assert [line.split()[-3:] for line in lines if line.startswith("fs.mqueue.queues_max")] == [["-1", "1", "-"]]
     assert [line.split()[-3:] for line in lines if line.startswith("kernel.shmmni")] == [["0", "1", "-"]]
-
-
-def test_usage_counts_what_the_kernel_counts() -> None:
-    """Shmall counts pages, semmns semaphores, the others objects."""
-    assert show.used([SEGMENT, SEGMENT, ARRAY, QUEUE], 4096) == {
-        "kernel.shmall": 4,
-        "kernel.shmmni": 2,
-        "kernel.sem.semmns": 20,
-        "kernel.sem.semmni": 1,
-        "kernel.msgmni": 0,
-        "fs.mqueue.queues_max": 1,
-    }
 
 
 @pytest.mark.parametrize(

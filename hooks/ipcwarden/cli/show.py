@@ -11,9 +11,11 @@ from ipcwarden import privileges
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
+from ipcwarden.cli.judgement import in_use
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.sysctls import BYTES, NAMES
+from ipcwarden.core.usage import raised_peaks, usage_in
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.files import open_place
 from ipcwarden.host.inventory import attached, take_inventory, waiters
@@ -21,7 +23,7 @@ from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import holders, read_limits
-from ipcwarden.stages.life import identity_of, is_living, texts
+from ipcwarden.stages.life import identity_of, is_living, peaks_of, texts
 from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 _ALL = 1 << 22  # pids, the most that there can be
 _MOST_CALLS = 1 << 17  # of semctl(2): a tenth of a second
-_COLUMNS = ("RESOURCE", "DESCRIPTION", "LIMIT", "USED", "USE%")
 _DESCRIPTIONS = {
     "kernel.shmall": "Shared memory pages",
     "kernel.shmmax": "Max size of shared memory segment (bytes)",
@@ -77,12 +78,12 @@ def command(settings: Settings, as_json: bool, container: str) -> None:
     wanted = named(container)
     found = ask(lambda: look(settings.root, wanted))
     if as_json:
-        click.echo(serialize({key: extract.at(found, key) for key in ("container", "limits", "usage", "objects")}))
+        keys = ("container", "limits", "usage", "peaks", "objects")
+        click.echo(serialize({key: extract.at(found, key) for key in keys}))
         return
-    usage = used(extract.rows(found, "objects"), os.sysconf("SC_PAGE_SIZE"))
     table.show(
         *_headline(found),
-        table.table(_COLUMNS, (_row(found, usage, name) for name in NAMES), ("LIMIT", "USED", "USE%")),
+        _table(found),
         Text(),
         *table.objects(extract.rows(found, "objects")),
     )
@@ -107,6 +108,7 @@ def look(root: str, text: str) -> Document:
         "container": extract.at(entry, "subject", "container"),
         "limits": texts(read_limits()),
         "usage": inventory.totals(),
+        "peaks": texts(raised_peaks(peaks_of(entry), usage_in(inventory, os.sysconf("SC_PAGE_SIZE")))),
         "objects": _used_objects(inventory, identity),
         "subject": entry["subject"],
         "shared": _is_shared(site, entry),
@@ -192,19 +194,6 @@ def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, D
     raise absent(text)
 
 
-def used(objects: list[dict[str, Document]], page: int) -> dict[str, int]:
-    """Return how much of those limits is used that are for a namespace as a whole."""
-    these = {kind: [each for each in objects if each.get("kind") == kind] for kind in table.OBJECTS}
-    return {
-        "kernel.shmall": sum(extract.number(each, "claimed") for each in these["shm"]) // page,
-        "kernel.shmmni": len(these["shm"]),
-        "kernel.sem.semmns": sum(extract.number(each, "nsems") for each in these["sem"]),
-        "kernel.sem.semmni": len(these["sem"]),
-        "kernel.msgmni": len(these["msg"]),
-        "fs.mqueue.queues_max": len(these["mqueue"]),
-    }
-
-
 def _headline(found: Document) -> list[RenderableType]:
     names = [f"container {extract.text(found, 'container', 'name') or extract.text(found, 'container', 'id')}"]
     for key in ("image", "pod", "namespace"):
@@ -214,6 +203,17 @@ def _headline(found: Document) -> list[RenderableType]:
     shared = extract.at(found, "shared") is True
     others = [Text("It shares its namespace: usage and objects are those of all who are in it.")] if shared else []
     return [table.plain(", ".join(names)), *others, Text()]
+
+
+def _table(found: Document) -> RenderableType:
+    """Return a line for each limit, with what is used of it, and was at most, where that can be said."""
+    usage = in_use(extract.rows(found, "objects"), os.sysconf("SC_PAGE_SIZE"))
+    rows = [_row(found, usage, name) for name in NAMES]
+    columns = ["LIMIT", "USED", "USE%"]
+    if extract.at(found, "peaks"):
+        columns.insert(2, "PEAK")
+        rows = [[*row[:-1], extract.text(found, "peaks", row[0]) or "-", row[-1]] for row in rows]
+    return table.table(("RESOURCE", "DESCRIPTION", *columns), rows, columns)
 
 
 def _row(found: Document, usage: dict[str, int], name: str) -> list[str]:
