@@ -42,10 +42,9 @@ def _objects_are_removed() -> Iterator[None]:
     before = {kind: {each["id"] for each in namespace.objects(OURS, kind)} for kind in _REMOVED}
     queues = set(namespace.queues(OURS))
     yield
-    for kind, option in _REMOVED.items():
-        for each in namespace.objects(OURS, kind):
-            if each["id"] not in before[kind]:
-                run("ipcrm", option, each["id"]).check()
+    made = {kind: [each["id"] for each in namespace.objects(OURS, kind)] for kind in _REMOVED}
+    new = [(_REMOVED[kind], each) for kind, ids in made.items() for each in ids if each not in before[kind]]
+    run("ipcrm", *(word for pair in new for word in pair)).check()
     for name in set(namespace.queues(OURS)) - queues:
         Path("/dev/mqueue", name).unlink()
 

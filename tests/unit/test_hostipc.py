@@ -11,6 +11,7 @@ from ipcwarden.core.hostipc import (
     NOBODY,
     OUTSIDE,
     UNTOLD,
+    Clues,
     HostLife,
     Trace,
     distinct_cgroup,
@@ -48,6 +49,7 @@ QUEUE = mqueue(b"left", (995, 9, 0o100600), (59, 60), (4, 16, 0, 0))
         ("shm", Trace(999, 1500, UNTOLD), ("unknown", "uid", "time", "in-use")),
         ("shm", Trace(999, 1500, GONE, (INSIDE,)), ("plausible", "creator-gone", "uid", "time")),
         ("sem", Trace(999, 1500), ("unknown", "uid", "time")),
+        ("sem", Trace(999, 1500, NOBODY, (GONE, INSIDE)), ("proven", "last-user-lives")),
         ("msg", Trace(999, 1500, NOBODY, (GONE, NOBODY)), ("plausible", "last-user-gone", "uid", "time")),
         ("msg", Trace(0, 0, NOBODY, (OUTSIDE, INSIDE)), ("proven", "last-user-lives")),
         ("msg", Trace(999, 1500, NOBODY, (GONE, OUTSIDE)), None),
@@ -76,25 +78,24 @@ def test_tells_what_is_new() -> None:
 def test_reads_each_kind() -> None:
     """Of each kind what it has: makers, users as of their own times, and nobody where the kernel keeps none."""
     inventory = Inventory({kind: Table(kind, text, 4096) for kind, text in TABLES.items()}, [QUEUE])
-
-    def where(pid: int, when: int) -> str:
-        return f"{pid}@{when}"
+    clues = Clues(lambda pid, when: f"{pid}@{when}", {3: ["elsewhere"]}, {5: frozenset((46, 45))}, frozenset((5,)))
 
     def trace(kind: str, index: int = 0) -> Trace:
-        return trace_of(inventory, kind, index, where, {3: ["elsewhere"]})
+        return trace_of(inventory, kind, index, clues)
 
     assert trace("shm") == Trace(998, 53, "41@53")
     assert trace("shm", 1) == Trace(998, 53, "41@53", (UNTOLD,))
-    assert trace("sem") == Trace(997, 55)
+    assert trace("sem") == Trace(997, 55, NOBODY, ("45@54", "46@54", UNTOLD))
     assert trace("msg") == Trace(996, 58, NOBODY, ("43@56", "44@57"))
     assert trace("mqueue") == Trace(995, 59)
 
 
-def test_tells_who_has_a_segment_mapped() -> None:
-    """Whoever is attached now counts, not who was last."""
-    inventory = Inventory({"shm": Table("shm", TABLES["shm"], 4096)}, [])
-    found = trace_of(inventory, "shm", 1, lambda _pid, _when: GONE, {4: [OUTSIDE, INSIDE]})
-    assert found.users == (OUTSIDE, INSIDE)
+def test_tells_who_uses_it_now() -> None:
+    """Whoever has a segment mapped counts, not who was last; nobody where nobody is told of."""
+    inventory = Inventory({kind: Table(kind, text, 4096) for kind, text in TABLES.items()}, [])
+    clues = Clues(lambda _pid, _when: GONE, {4: [OUTSIDE, INSIDE]}, {}, frozenset())
+    assert trace_of(inventory, "shm", 1, clues).users == (OUTSIDE, INSIDE)
+    assert trace_of(inventory, "sem", 0, clues).users == ()
 
 
 V1 = b"9:name=systemd:/\n8:pids:/docker/c1\n7:cpu,cpuacct:/docker/c1\n0::/\n"

@@ -52,18 +52,22 @@ def new_since(found: Mapping[str, Sequence[int]], baseline: Mapping[str, Contain
     }
 
 
-def trace_of(
-    inventory: Inventory,
-    kind: str,
-    index: int,
-    where: Callable[[int, int], str],
-    mapped: Mapping[int, Sequence[str]],
-) -> Trace:
-    """Return what an object says of its maker.
+@value
+class Clues:
+    """What is known of processes: `where` tells where that of a pid is, as of some second since 1970.
 
-    `where` tells where the process of a pid is, as of some second, `mapped` by id where those are that have mapped a
-    segment.
+    By id: `mapped` has where those are that have a segment mapped, `semaphores` the pids that an array's semaphores
+    have, `awaited` the arrays that somebody waits for.
     """
+
+    where: Callable[[int, int], str]
+    mapped: Mapping[int, Sequence[str]]
+    semaphores: Mapping[int, frozenset[int]]
+    awaited: frozenset[int]
+
+
+def trace_of(inventory: Inventory, kind: str, index: int, clues: Clues) -> Trace:
+    """Return what an object says of its maker."""
     if kind == "mqueue":
         queue = inventory.queues[index]
         return Trace(int(queue["owner"]), int(queue["ctime"]))
@@ -72,17 +76,21 @@ def trace_of(
     def at(name: str) -> int:
         return table.column(name)[index]
 
-    if kind == "sem":
-        return Trace(at("cuid"), at("ctime"))
-    if kind == "msg":
-        return Trace(at("cuid"), at("ctime"), NOBODY, (where(at("lspid"), at("send")), where(at("lrpid"), at("recv"))))
-    users = mapped.get(at("id"), (UNTOLD,)) if at("nattch") else ()
-    return Trace(at("cuid"), at("ctime"), where(at("cpid"), at("ctime")), tuple(users))
+    creator, number = NOBODY, at("id")
+    if kind == "shm":
+        creator = clues.where(at("cpid"), at("ctime"))
+        users = [*clues.mapped.get(number, (UNTOLD,))] if at("nattch") else []
+    elif kind == "sem":
+        users = [clues.where(pid, at("otime")) for pid in sorted(clues.semaphores.get(number, ()))]
+        users += [UNTOLD] if number in clues.awaited else []
+    else:
+        users = [clues.where(at("lspid"), at("send")), clues.where(at("lrpid"), at("recv"))]
+    return Trace(at("cuid"), at("ctime"), creator, tuple(users))
 
 
 def judge_on_host(kind: str, number: int, trace: Trace, life: HostLife) -> Verdict | None:
     """Judge an object that is new since the container started; None for what is somebody else's, or in use by one."""
-    if trace.creator == INSIDE or (kind == "msg" and INSIDE in trace.users):
+    if trace.creator == INSIDE or (kind != "shm" and INSIDE in trace.users):
         return Verdict(PROVEN, ("creator-lives" if trace.creator == INSIDE else "last-user-lives",))
     if number in life.seen.get(kind, ()):
         return Verdict(PROVEN, ("seen-alive",))

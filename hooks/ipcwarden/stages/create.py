@@ -139,6 +139,7 @@ def _meet_host(site: Site, case: Case, key: str, pid: int) -> None:
 
 def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Document]) -> None:
     """Let the ledger follow a container in the host's namespace, so that its end tells what it has left there."""
+    assert case.profile is not None
     entry = take(site.entries, key, create=True)
     assert entry is not None
     try:
@@ -152,7 +153,7 @@ def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Docume
             pid=pid,
             started=started(pid),
             subject=dict(site.subject),
-            **host_noted(case.spec, pid, case.profile.expect if case.profile else ()),
+            **host_noted(case.spec, case.profile, pid),
         )
         site.deliver(record, key, entry)
     finally:

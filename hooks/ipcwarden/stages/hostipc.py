@@ -5,13 +5,14 @@ from __future__ import annotations
 import posix
 import time
 
-from ipcwarden.core.attribution import PROVEN, UNKNOWN
+from ipcwarden.core.attribution import CREATOR, PROVEN, UNKNOWN
 from ipcwarden.core.hostipc import (
     GONE,
     INSIDE,
     NOBODY,
     OUTSIDE,
     UNTOLD,
+    Clues,
     HostLife,
     distinct_cgroup,
     host_uid,
@@ -30,11 +31,13 @@ from ipcwarden.host.cgroups import cgroups_of
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import identify
+from ipcwarden.host.pidspace import ask_semaphores, awaited, pid_namespace, view_from
 from ipcwarden.host.procfs import holders, real_path, slurp, started
 from ipcwarden.host.queues import queue_inodes
 from ipcwarden.host.tmpfs import open_shelf
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import is_living
+from ipcwarden.stages.orphans import baseline, before_in, space_in, terms_noted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,30 +46,27 @@ if TYPE_CHECKING:
     from ipcwarden.core.attribution import Verdict
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Object
-    from ipcwarden.core.policy import Selector
+    from ipcwarden.core.policy import Profile
     from ipcwarden.core.spec import Spec
     from ipcwarden.host.ledger import Entry
     from ipcwarden.stages.site import Site
 
+_WITH_IDS = ("shm", "sem", "msg")
 _MAX_UID_MAP = 1 << 16
 _CLOCK_BOOTTIME = 7  # what the kernel counts the start of processes in
 _ACCURACY = 1  # seconds that two clocks may seem to differ
 
 
-def host_noted(spec: Spec, pid: int, expect: Sequence[Selector] = ()) -> dict[str, Document]:
-    """Return what the ledger notes of a container that starts in the host's namespace.  Raises `OSError`."""
-    found: dict[str, Sequence[int]] = {kind: table.column("id") for kind, table in _sysv_tables().items()}
-    found["mqueue"] = list(queue_inodes().values())
+def host_noted(spec: Spec, profile: Profile, pid: int) -> dict[str, Document]:
+    """Return what the ledger notes of a container that starts in the host's namespace."""
     noted: dict[str, Document] = {
         "host": True,
         "began": int(time.time()),
         "uid": host_uid(spec.uid, _uid_map(pid)),
         "cgroup": distinct_cgroup(cgroups_of(pid), cgroups_of("self")),
-        "pid_namespace": _pid_namespace(pid),
-        "baseline": {kind: ranges_of(numbers) for kind, numbers in found.items()},
+        "baseline": baseline(),
+        **terms_noted(profile, pid),
     }
-    if expect:
-        noted["expect"] = [dict(each) for each in expect]
     source = shm_source(spec.mounts)
     path = (real_path(source) or source) if source else ""
     shelf = open_shelf(path, hosts_too=True)
@@ -82,11 +82,11 @@ def host_findings(site: Site, entry: Entry) -> dict[str, Document]:
     Raises `KernelError`.
     """
     document = entry.document
-    if document.get("boot") != site.boot:
+    if document.get("boot") != site.boot or before_in(document) is None:
         return {}
     inventory = _inventory_of_host()
     life = _life_of(document)
-    verdicts = _judged(site, document, inventory, life, _seen_of_others(site, entry.key))
+    verdicts = _judged(site, document, inventory, life, _used_by_others(site, entry.key, inventory))
     chosen = {kind: list(these) for kind, these in verdicts.items()}
     named: dict[tuple[str, int | str], tuple[Verdict, bool]] = {}
     expected = Expectations(selectors_of(document.get("expect")))
@@ -147,11 +147,15 @@ def observe(site: Site, entry: Entry) -> None:
         return
     inventory = _inventory_of_host()
     life = _life_of(document)
-    seen = {kind: set(numbers) for kind, numbers in life.seen.items()}
+    seen = {kind: set(life.seen[kind]) for kind in _WITH_IDS}
     for kind, these in _judged(site, document, inventory, life, {}).items():
         for index, verdict in these.items():
             if verdict.confidence == PROVEN:
-                seen[kind].add(int(inventory.object(kind, index)["id"]))
+                seen[kind].add(inventory.tables[kind].column("id")[index])
+    before = before_in(document) or {}
+    for kind, bits in _seen_from(document, inventory).items():
+        made = {number for number, bit in bits.items() if kind != "shm" or bit & CREATOR}
+        seen[kind] |= made - before.get(kind, frozenset())
     if seen != life.seen:
         entry.write(seen={kind: ranges_of(numbers) for kind, numbers in seen.items() if numbers})
 
@@ -161,41 +165,34 @@ def _inventory_of_host() -> Inventory:
     try:
         return take_inventory(quietly=True)
     except KernelError:
-        return Inventory(_sysv_tables(), [])
-
-
-def _sysv_tables() -> dict[str, Table]:
-    page = posix.sysconf("SC_PAGE_SIZE")
-    return {kind: Table(kind, slurp(f"/proc/sysvipc/{kind}"), page) for kind in ("shm", "sem", "msg")}
+        page = posix.sysconf("SC_PAGE_SIZE")
+        return Inventory({kind: Table(kind, slurp(f"/proc/sysvipc/{kind}"), page) for kind in _WITH_IDS}, [])
 
 
 def _life_of(document: dict[str, Document]) -> HostLife:
     ended = document.get("gone_since") or time.time()
-    seen = {kind: numbers_in(_part_of(document, "seen", kind)) for kind in ("shm", "sem", "msg")}
+    noted = document.get("seen")
+    seen = {kind: numbers_in(noted.get(kind) if isinstance(noted, dict) else None) for kind in _WITH_IDS}
     return HostLife(int(str(document["uid"])), int(str(document["began"])), float(str(ended)), seen)
-
-
-def _part_of(document: dict[str, Document], name: str, kind: str) -> Document:
-    found = document.get(name)
-    return found.get(kind) if isinstance(found, dict) else None
 
 
 def _judged(
     site: Site, document: dict[str, Document], inventory: Inventory, life: HostLife, others: dict[str, frozenset[int]]
 ) -> dict[str, dict[int, Verdict]]:
-    """Return what may be the container's, by kind and index."""
+    """Return what may be the container's, by kind and index; what has the ids `others` is not."""
     inodes = queue_inodes() if inventory.queues else {}
     numbers: dict[str, Sequence[int]] = {kind: table.column("id") for kind, table in inventory.tables.items()}
     numbers["mqueue"] = [inodes.get(queue_name(each)[1:], 0) for each in inventory.queues]
-    baseline = {
-        kind: numbers_in(_part_of(document, "baseline", kind)) | others.get(kind, frozenset()) for kind in numbers
-    }
-    new = new_since(numbers, baseline)
+    before, nothing = before_in(document) or {}, frozenset[int]()
+    new = new_since(numbers, {kind: before.get(kind, nothing) | others.get(kind, nothing) for kind in numbers})
     places = _Whereabouts(document)
+    sizes = inventory.tables["sem"].column("nsems")
+    arrays = {numbers["sem"][index]: sizes[index] for index in new["sem"]}
     mapped = _mapped_in(site, inventory.tables["shm"], new["shm"], places)
+    clues = Clues(places.at, mapped, ask_semaphores(arrays)[0], awaited(arrays))
     found: dict[str, dict[int, Verdict]] = {}
     for kind, indices in new.items():
-        traces = ((index, trace_of(inventory, kind, index, places.at, mapped)) for index in indices)
+        traces = ((index, trace_of(inventory, kind, index, clues)) for index in indices)
         judged = ((index, judge_on_host(kind, numbers[kind][index], trace, life)) for index, trace in traces)
         found[kind] = {index: verdict for index, verdict in judged if verdict is not None}
     return found
@@ -211,15 +208,39 @@ def _mapped_in(site: Site, table: Table, indices: list[int], places: _Whereabout
     return {number: [places.at(int(str(each["pid"])), now) for each in found] for number, found in who.items()}
 
 
-def _seen_of_others(site: Site, but: str) -> dict[str, frozenset[int]]:
-    """Return the ids, by kind, of what others in the host's namespace were seen to have made."""
-    found: dict[str, frozenset[int]] = {}
+def _used_by_others(site: Site, but: str, inventory: Inventory) -> dict[str, frozenset[int]]:
+    """Return the ids, by kind, of what other containers here have made, as was seen, or use, as the living see."""
+    found = dict.fromkeys(_WITH_IDS, frozenset[int]())
     for key in keys(site.entries):
         document = {} if key == but else peek(site.entries, key)
         if document.get("host") and is_unfinished(document, site.boot):
-            for kind in ("shm", "sem", "msg"):
-                found[kind] = found.get(kind, frozenset()) | numbers_in(_part_of(document, "seen", kind))
+            seen = _life_of(document).seen
+            lives = is_living(document, site.boot)
+            bits = _seen_from(document, inventory) if lives else {}
+            found = {kind: found[kind] | seen[kind] | bits.get(kind, {}).keys() for kind in _WITH_IDS}
     return found
+
+
+def _seen_from(document: dict[str, Document], inventory: Inventory) -> dict[str, dict[int, int]]:
+    """Return what a living container's own pid namespace has pids of, as `attribution.View` does: the dead ones', too.
+
+    Nothing where it has none of its own.
+    """
+    space = space_in(document)
+    if space is None or space == pid_namespace("self"):
+        return {}
+    try:
+        fd = posix.open(f"/proc/{document.get('pid')}/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        status = posix.fstat(fd)
+        table = inventory.tables["sem"]
+        arrays = dict(zip(table.column("id"), table.column("nsems"), strict=True))
+        view = view_from(fd, arrays) if (status.st_dev, status.st_ino) == space else None
+    finally:
+        posix.close(fd)
+    return view.pids if view else {}
 
 
 def _name_in(found: Object) -> tuple[str, int | str]:
@@ -248,8 +269,8 @@ class _Whereabouts:
 
     def __init__(self, document: dict[str, Document]) -> None:
         self._cgroup = str(document.get("cgroup") or "")
-        space = document.get("pid_namespace")
-        self._space = space if space != _pid_namespace("self") else None  # in the host's everybody is
+        space = space_in(document)
+        self._space = space if space != pid_namespace("self") else None  # in the host's everybody is
         self._known: dict[int, tuple[float, str]] = {}
 
     def at(self, pid: int, when: int) -> str:
@@ -264,19 +285,11 @@ class _Whereabouts:
         return place if since <= when + _ACCURACY else GONE
 
     def _place_of(self, pid: int) -> str:
-        if self._space and _pid_namespace(pid) == self._space:
+        if self._space and pid_namespace(pid) == self._space:
             return INSIDE
         if self._cgroup:
             return INSIDE if is_in_cgroup(cgroups_of(pid), self._cgroup) else OUTSIDE
         return OUTSIDE if self._space else UNTOLD
-
-
-def _pid_namespace(process: int | str) -> Document:
-    try:
-        status = posix.stat(f"/proc/{process}/ns/pid")
-    except OSError:
-        return None
-    return [status.st_dev, status.st_ino]
 
 
 def _uid_map(pid: int) -> bytes:
