@@ -419,6 +419,24 @@ def test_gc(engine: Engine) -> None:
     assert engine.ledger() == EMPTY
 
 
+def test_sweep(engine: Engine) -> None:
+    """Drift and usage of a user's container are seen from within the user namespace, without leaving it."""
+    container = engine.governed()
+    change = "echo 77777777 >/proc/sys/kernel/shmmax"
+    run(*engine.within("nsenter", f"--ipc={container.namespace}", "sh", "-c", change)).check()
+    run(*engine.within("nsenter", f"--ipc={container.namespace}", PAYLOADS / "leave", "--shm=3")).check()
+    result = outside(engine, "sweep")
+    assert result.code == 69
+    assert "podman unshare ipcwarden sweep" in result.stderr
+    for _ in range(2):
+        inside(engine, "sweep", "--older-than", "0").check()
+    [record] = [each for each in engine.records() if each["event"] == "drift"]
+    assert (record["privileges"], [each["found"] for each in record["drift"]]) == ("full", ["77777777"])
+    container.kill()
+    engine.hook("poststop", container).check()
+    assert engine.records()[-1]["peaks"]["kernel.shmmni"] == "3"
+
+
 def test_gc_adopts_a_stray(engine: Engine) -> None:
     """A pin that no entry speaks of is audited and freed here, too."""
     engine.governed().kill()
