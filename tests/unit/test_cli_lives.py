@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 EARLIER = "11111111-2222-3333-4444-555555555555"
-HOST = 0xEFFFFFFF
 
 
 def record(event: str, container: str = "c1", space: int = 1, second: int = 0, **more: Any) -> dict[str, Any]:
@@ -73,10 +72,18 @@ def found(root: Path, *arguments: str) -> dict[str, str]:
     return {each["container"]["id"]: each["unfinished"] for each in printed}
 
 
-@pytest.mark.parametrize("end", ["teardown", "collected", "error"])
-def test_an_end_ends_a_life(tmp_path: Path, end: str) -> None:
+ENDS = {
+    "teardown": record("teardown", second=1),
+    "collected": record("collected", second=1),
+    "error": record("error", second=1, message="cannot open the pin"),
+    "of a member": record("teardown", second=1, removed={}, present={}),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_an_end_ends_a_life(tmp_path: Path, end: dict[str, Any]) -> None:
     """A teardown, a collected, and an error that says what became of the namespace."""
-    write(tmp_path, record("applied"), record(end, second=1))
+    write(tmp_path, record("applied"), end)
     assert found(tmp_path) == {}
     assert "every life that the log tells of has an end" in run(tmp_path).stderr
 
@@ -86,7 +93,8 @@ NO_ENDS = {
     "another bundle's": record("teardown", container={"id": "c1", "bundle": "/other"}),
     "another namespace's": record("teardown", space=2),
     "another boot's": record("teardown", boot=EARLIER),
-    "in the host's namespace": record("teardown", namespace={"id": 1, "inode": HOST, "destroyed": False}),
+    "in the host's namespace": record("teardown", namespace={"id": 1, "destroyed": False, "host": True}),
+    "objects removed later": record("collected", removed={}, leftovers={}),
     "an error that ends nothing": record("error", namespace=None),
     "a verification": record("verified"),
 }

@@ -9,7 +9,6 @@ from ipcwarden.cli import extract
 from ipcwarden.cli.logs import Record, record_of
 from ipcwarden.files import open_place
 from ipcwarden.host.ledger import keys, peek
-from ipcwarden.host.namespace import INITIAL_INODE
 from ipcwarden.stages.life import is_living
 
 TYPE_CHECKING = False
@@ -66,11 +65,15 @@ def _take_one(ended: Counter[Life], life: Life) -> bool:
 
 
 def _is_end(document: dict[str, Document]) -> bool:
-    """Tell whether a record ends a governed life: it says what became of the namespace, which is not the host's."""
+    """Tell whether a record ends a life that `applied` began: it says what became of the container's own namespace.
+
+    One that only lists what was `removed` is about objects: by reap, or later than the end.
+    """
     namespace = extract.at(document, "namespace")
     if not isinstance(namespace, dict) or document["event"] not in ("teardown", "collected", "error"):
         return False
-    return "destroyed" in namespace and namespace.get("inode") != INITIAL_INODE
+    of_objects = "removed" in document and "present" not in document
+    return "destroyed" in namespace and not namespace.get("host") and not of_objects
 
 
 def running(entries: Place, boot: str) -> set[Life]:
