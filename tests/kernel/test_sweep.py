@@ -431,3 +431,21 @@ def test_notes_what_is_made_in_the_hosts_namespace(start: Callable[..., Containe
     assert len(made) == 2
     run("ipcrm", *(f"--shmem-id={number}" for number in made)).check()
     assert sweep(container.root).check().stdout.startswith("collected")
+
+
+def test_beside_hooks(start: Callable[..., Container]) -> None:
+    """Passes that go on while containers end keep no namespace alive, and lose and double no record."""
+    containers = [start() for _ in range(8)]
+    for each in containers:
+        each.create().check()
+    root = containers[0].root
+    child = os.fork()
+    if not child:
+        os._exit(max(sweep(root).code for _ in range(4)))
+    for each in containers:
+        each.kill()
+        each.poststop().check()
+    assert os.waitpid(child, 0)[1] == 0
+    ends = told(containers[0], "teardown") + told(containers[0], "collected")
+    assert sorted(each["container"]["id"] for each in ends) == sorted(each.id for each in containers)
+    assert {each["namespace"]["destroyed"] for each in ends} == {True}
