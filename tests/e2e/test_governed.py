@@ -9,6 +9,7 @@ import pytest
 from support import namespace
 from support.engine import but
 from support.image import IMAGE
+from support.shell import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -222,14 +223,30 @@ def test_host_ipc_refuse(engine: Engine, warden: Warden) -> None:
 
 
 def test_host_ipc_audit(engine: Engine, warden: Warden) -> None:
-    """Under `host_ipc: audit` it starts; nothing is written or pinned, and one record says that it was skipped."""
+    """Under `host_ipc: audit` it starts; nothing is written, pinned or removed, and what it has left is told."""
     govern(engine, warden)
-    before = namespace.limits(namespace.Path("/proc/self/ns/ipc"))
-    ended = engine.run("limits", ipc="host").check()
+    host = namespace.Path("/proc/self/ns/ipc")
+    before, there = namespace.limits(host), {each["id"] for each in namespace.objects(host, "shm")}
+    ended = engine.run("sh", "-c", "limits; leave --shm=1", ipc="host").check()
     assert namespace.values(ended.stdout) == before
-    assert [r["event"] for r in warden.audit()] == ["policy", "skipped"]
-    assert warden.audit()[1]["reason"] == "host-ipc"
+    [left] = [each["id"] for each in namespace.objects(host, "shm") if each["id"] not in there]
+    run("ipcrm", "-m", left).check()
+    _, skipped, teardown = warden.audit()
+    assert (skipped["event"], skipped["reason"], teardown["event"]) == ("skipped", "host-ipc", "teardown")
+    assert [(each["id"], each["confidence"], each["fate"]) for each in teardown["objects"]] == [
+        (int(left), "plausible", "held")
+    ]
     assert warden.pins() == warden.ledger() == []
+
+
+@pytest.mark.parametrize("engine", ["podman-runc"], indirect=True)
+def test_dev_shm_is_told(engine: Engine, warden: Warden) -> None:
+    """podman's /dev/shm is the host's to see: what a container leaves there is told, and goes with the container."""
+    govern(engine, warden)
+    engine.run("sh", "-c", "echo left >/dev/shm/left").check()
+    shm = warden.audit(event="teardown")[0]["dev_shm"]
+    assert (shm["count"], [(each["name"], each["size"]) for each in shm["files"]]) == (1, [("left", 5)])
+    assert not namespace.Path(shm["path"]).exists()
 
 
 def test_show_tells_of_a_running_container(engine: Engine, warden: Warden) -> None:

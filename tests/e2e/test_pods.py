@@ -68,12 +68,14 @@ def test_a_cri_pod_lives(cri: Cri, warden: Warden) -> None:
     assert namespace.limits(pod.namespace)["kernel.shmmax"] == str(128 * MIB)
     first = pod.start(*LEAVE)
     first.wait_for("made shm=2 sem=1")
-    assert shmmax(pod.run("limits").check().stdout) == 128 * MIB
+    assert shmmax(pod.run("sh", "-c", "echo left >/dev/shm/left; limits").check().stdout) == 128 * MIB
     first.remove()  # as a kubelet does before it starts the next attempt
     assert namespace.counts(pod.namespace) == MADE
     again = pod.start(*LEAVE)
     again.wait_for("made shm=2 sem=1")
-    assert events(warden, first.id) == ["applied", "teardown"]
+    _, ended = warden.audit(container=first.id)
+    assert ended["event"] == "teardown"
+    assert [(each["name"], each["new"]) for each in ended["dev_shm"]["files"]] == [("left", True)]
     pod.remove()
     assert events(warden, again.id) == ["applied", "teardown"]
     [last] = warden.audit(container=pod.id, event="teardown")
