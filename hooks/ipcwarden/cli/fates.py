@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich.text import Text
 
 from ipcwarden.cli import extract, table
@@ -11,13 +13,13 @@ from ipcwarden.core.selection import selected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
     from ipcwarden.core.attribution import Terms, Verdict
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Object
+    from ipcwarden.core.objects import Inventory, Object
 
 MOST_ROWS = 100
 _COLUMNS = ("KIND", "KEY", "ID", "OWNER", "SIZE", "LAST USE", "FATE", "WHY")
@@ -65,26 +67,59 @@ def is_private(found: Object) -> bool:
     return found["kind"] == "shm" and found["key"] == "0x00000000"
 
 
-def reason(told: dict[str, Document]) -> str:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one object, known by its place in the inventory: `why` it stays, empty where it was freed."""
+
+    kind: str
+    index: int
+    verdict: Verdict
+    why: str
+
+
+def chosen(outcomes: Iterable[Outcome]) -> dict[str, list[int]]:
+    """Return objects as an inventory takes them."""
+    found: dict[str, list[int]] = {}
+    for each in outcomes:
+        found.setdefault(each.kind, []).append(each.index)
+    return found
+
+
+def ranked(inventory: Inventory, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return them as records have objects: the largest first, by what they hold, then by what they claim."""
+    columns = {kind: (each.column("bytes"), each.column("claimed")) for kind, each in inventory.tables.items()}
+    queues = ([int(queue[name]) for queue in inventory.queues] for name in ("bytes", "claimed"))
+    columns["mqueue"] = (next(queues), next(queues))
+    return sorted(outcomes, key=lambda each: [-column[each.index] for column in columns[each.kind]])
+
+
+def told(inventory: Inventory, outcome: Outcome) -> dict[str, Document]:
+    """Return an object with its fate, as records have it."""
+    found: dict[str, Document] = {**inventory.object(outcome.kind, outcome.index)}
+    found["fate"] = "held" if outcome.why else "removed"
+    found["evidence"] = list(outcome.verdict.evidence)
+    found.update({"confidence": outcome.verdict.confidence} if outcome.verdict.is_leftover else {})
+    return {**found, "why": outcome.why} if outcome.why else found
+
+
+def reason(found: dict[str, Document]) -> str:
     """Return in words why an object has the fate that it has."""
-    evidence = ", ".join(_EVIDENCE.get(word, word) for word in extract.texts(told, "evidence"))
-    match why := extract.text(told, "why"):
+    evidence = ", ".join(_EVIDENCE.get(word, word) for word in extract.texts(found, "evidence"))
+    match why := extract.text(found, "why"):
         case "":
             return evidence
         case "in-use":
-            holders = [f"{extract.text(each, 'pid')} {extract.text(each, 'command')}" for each in _holders(told)]
+            holders = [
+                f"{extract.text(each, 'pid')} {extract.text(each, 'command')}" for each in extract.rows(found, "users")
+            ]
             return f"in use: {evidence}{' by ' + ', '.join(holders) if holders else ''}"
         case "queue":
             return f"a queue: {_EVIDENCE['no-pids']}"
         case "keep":
             return "keep: the policy says so"
         case "not-named":
-            return f"not named: --kind {extract.text(told, 'kind')} frees it"
+            return f"not named: --kind {extract.text(found, 'kind')} frees it"
     return f"{why}: {evidence}" if why in (PLAUSIBLE, UNKNOWN) else why
-
-
-def _holders(told: dict[str, Document]) -> list[dict[str, Document]]:
-    return extract.rows(told, "users")
 
 
 def ago(seconds: float) -> str:
@@ -95,28 +130,28 @@ def ago(seconds: float) -> str:
     return f"{max(0, int(seconds))} s ago"
 
 
-def tables(objects: Sequence[dict[str, Document]], dry_run: bool, now: float) -> list[RenderableType]:
-    """Return objects as a table for people: what is freed first, then by size."""
-    ranked = sorted(objects, key=lambda each: (each["fate"] != "removed", -extract.number(each, "bytes")))
-    rows = [_row(each, dry_run, now) for each in ranked[:MOST_ROWS]]
-    omitted = len(ranked) - len(rows)
+def tables(objects: Sequence[dict[str, Document]], omitted: int, dry_run: bool, now: float) -> list[RenderableType]:
+    """Return objects as a table for people."""
+    if not objects:
+        return []
+    rows = [_row(each, dry_run, now) for each in objects]
     more = [Text(f"and {omitted} more: --json has all")] if omitted else []
-    return [table.table(_COLUMNS, rows, ("ID", "SIZE", "LAST USE"), _COLUMNS[:-1]), *more, Text()] if rows else []
+    return [table.table(_COLUMNS, rows, ("ID", "SIZE", "LAST USE"), _COLUMNS[:-1]), *more, Text()]
 
 
-def _row(told: dict[str, Document], dry_run: bool, now: float) -> list[str]:
-    fate = "freed" if told["fate"] == "removed" else "kept"
-    used = max(extract.number(told, name) for name in _CHANGES)
-    name = extract.text(told, "key") or extract.text(told, "name") or f"hex {extract.text(told, 'name_hex')}"
+def _row(found: dict[str, Document], dry_run: bool, now: float) -> list[str]:
+    fate = "freed" if found["fate"] == "removed" else "kept"
+    used = max(extract.number(found, name) for name in _CHANGES)
+    name = extract.text(found, "key") or extract.text(found, "name") or f"hex {extract.text(found, 'name_hex')}"
     return [
-        str(told["kind"]),
+        str(found["kind"]),
         name,
-        extract.text(told, "id") or "-",
-        table.user(extract.text(told, "owner")),
-        table.size(extract.number(told, "bytes")),
+        extract.text(found, "id") or "-",
+        table.user(extract.text(found, "owner")),
+        table.size(extract.number(found, "bytes")),
         ago(now - used) if used else "never",
         f"would be {fate}" if dry_run else fate,
-        reason(told),
+        reason(found),
     ]
 
 

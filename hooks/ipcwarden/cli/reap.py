@@ -9,15 +9,16 @@ import time
 import click
 
 from ipcwarden import privileges
-from ipcwarden.cli import extract, fates, show, table
+from ipcwarden.cli import extract, show, table
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
+from ipcwarden.cli.fates import MOST_ROWS, Outcome, chosen, in_all, ranked, tables, told, why_kept
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.attribution import attribute
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.leftovers import STAMPS
-from ipcwarden.core.objects import KINDS, MOST_OBJECTS
+from ipcwarden.core.objects import MOST_OBJECTS
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipcwarden.cli import Settings
-    from ipcwarden.core.attribution import Verdict
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Inventory
     from ipcwarden.host.membership import Room
@@ -73,19 +73,22 @@ def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: 
     is proven of always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, or NAMESPACE/NAME.
     """
     wanted = named(container)
-    found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run))
+    found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run, as_json))
     if as_json:
         click.echo(serialize({key: extract.at(found, key) for key in _TOLD}))
     else:
         table.show(
-            *fates.tables(extract.rows(found, "objects"), dry_run, time.time()),
-            table.plain(fates.in_all(extract.at(found, "freed"), extract.at(found, "kept"), dry_run)),
+            *tables(extract.rows(found, "objects"), extract.number(found, "omitted"), dry_run, time.time()),
+            table.plain(in_all(extract.at(found, "freed"), extract.at(found, "kept"), dry_run)),
         )
     return 1 if extract.at(found, "failed") else 0
 
 
-def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool) -> Document:
-    """Free orphans and return what became of every object: for a child process, which joins the namespace for good."""
+def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them: bool) -> Document:
+    """Free orphans and return what became of every object, or of the most important: for a child, which joins for good.
+
+    Raises `NotRunning`, `UsageError`, and what a namespace or a record can fail by.
+    """
     # Whoever sends these to a terminal's processes ends the one that waits for us: what is removed is recorded.
     for each in (signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
@@ -107,25 +110,29 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool) -> Document
         raise show.absent(text)  # it has just ended
     try:
         others = holders(identity.device, identity.inode)
-        objects = _reap_here(site, entry, identity, room, kinds, dry_run)
+        inventory, outcomes = _reap_here(site, entry, identity, room, kinds, dry_run)
     finally:
         room.leave()
-    freed, kept = ([each for each in objects if (each["fate"] == "removed") is gone] for gone in (True, False))
+    freed, kept = ([each for each in outcomes if bool(each.why) is stays] for stays in (False, True))
     if freed and not dry_run:
-        _record(site, entry, identity, others, objects)
+        _record(site, entry, identity, others, inventory, outcomes)
+    shown = outcomes if all_of_them else ranked(inventory, freed)[:MOST_ROWS]
+    if not all_of_them:
+        shown += ranked(inventory, kept)[: MOST_ROWS - len(shown)]
     return {
         "container": extract.at(entry, "subject", "container"),
         "dry_run": dry_run,
-        "freed": totals(freed),
-        "kept": totals(kept),
-        "objects": list(objects),
-        "failed": any(each.get("why") == "failed" for each in kept),
+        "freed": inventory.totals(chosen(freed)),
+        "kept": inventory.totals(chosen(kept)),
+        "objects": _with_users([told(inventory, each) for each in shown], identity),
+        "omitted": len(outcomes) - len(shown),
+        "failed": any(each.why == "failed" for each in kept),
     }
 
 
 def _reap_here(
     site: Site, entry: dict[str, Document], identity: Identity, room: Room, kinds: Sequence[str], dry_run: bool
-) -> list[dict[str, Document]]:
+) -> tuple[Inventory, list[Outcome]]:
     """Join the namespace, whose directory is locked, remove what is to go, and return all that was there."""
     fd = open_pinned(site.pins, extract.text(entry, "pin"), identity)
     join(fd, site.hosts)
@@ -134,16 +141,15 @@ def _reap_here(
     inventory = take_inventory(quietly=True)
     sight = look_around(site, identity, inventory, company, {}).sight
     members = [terms_in(each) for each in company.values()]
-    found: list[dict[str, Document]] = []
+    found: list[Outcome] = []
     for kind, verdict, indices in attribute(inventory, sight, {}):
         for index in indices:
-            why = fates.why_kept(inventory.object(kind, index), verdict, kinds, members)
+            why = why_kept(inventory.object(kind, index), verdict, kinds, members)
             if not why and not dry_run:
                 why = _remove(inventory, kind, index)
             if why != "gone":  # somebody was faster
-                found.append(_told(inventory, kind, index, verdict, why))
-    _name_users(found, identity)
-    return found
+                found.append(Outcome(kind, index, verdict, why))
+    return inventory, found
 
 
 def _remove(inventory: Inventory, kind: str, index: int) -> str:
@@ -151,19 +157,13 @@ def _remove(inventory: Inventory, kind: str, index: int) -> str:
     return remove(kind, table.column("id")[index], [table.column(name)[index] for name in STAMPS[kind]])
 
 
-def _told(inventory: Inventory, kind: str, index: int, verdict: Verdict, why: str) -> dict[str, Document]:
-    told: dict[str, Document] = {**inventory.object(kind, index), "fate": "held" if why else "removed"}
-    if verdict.is_leftover:
-        told["confidence"] = verdict.confidence
-    return {**told, "evidence": list(verdict.evidence), **({"why": why} if why else {})}
-
-
-def _name_users(objects: list[dict[str, Document]], identity: Identity) -> None:
+def _with_users(objects: list[dict[str, Document]], identity: Identity) -> list[Document]:
     """Add to segments that are attached whose they are, as `show` does: `users`."""
     segments = {extract.number(each, "id"): each for each in objects if extract.number(each, "nattch")}
     if segments:
         for number, users in attached(segments, holders(identity.device, identity.inode, _ALL)).items():
             segments[number]["users"] = list(users)
+    return list(objects)
 
 
 def _record(
@@ -171,16 +171,14 @@ def _record(
     entry: dict[str, Document],
     identity: Identity,
     others: Sequence[Document],
-    objects: list[dict[str, Document]],
+    inventory: Inventory,
+    outcomes: Sequence[Outcome],
 ) -> None:
     """Record what was removed, and which other leftovers were not."""
     subject = entry["subject"]
     assert isinstance(subject, dict)
     site.subject.update(subject)
-    leftovers = sorted(
-        (each for each in objects if "confidence" in each),
-        key=lambda each: (-extract.number(each, "bytes"), -extract.number(each, "claimed")),
-    )
+    leftovers = ranked(inventory, [each for each in outcomes if each.verdict.is_leftover])
     shown = leftovers[:MOST_OBJECTS]
     namespace: dict[str, Document] = {
         "id": identity.id or None,
@@ -192,25 +190,13 @@ def _record(
     record = site.record(
         "collected",
         namespace=namespace,
-        removed=totals([each for each in leftovers if each["fate"] == "removed"]),
-        objects=list(shown),
+        removed=inventory.totals(chosen(each for each in outcomes if not each.why)),
+        objects=[told(inventory, each) for each in shown],
         objects_omitted=len(leftovers) - len(shown),
         uid=login_uid(),
     )
     container = extract.at(entry, "subject", "container")
     site.deliver(record, entry_key(extract.text(container, "id"), extract.text(container, "bundle")))
-
-
-def totals(objects: Sequence[dict[str, Document]]) -> dict[str, Document]:
-    """Return objects added up by kind, as records have it."""
-    found: dict[str, Document] = {}
-    for kind in KINDS:
-        these = [each for each in objects if each["kind"] == kind]
-        sums: dict[str, Document] = {
-            name: sum(extract.number(each, name) for each in these) for name in ("bytes", "claimed")
-        }
-        found[kind] = {"count": len(these), **sums}
-    return found
 
 
 def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, Document]:
