@@ -266,6 +266,65 @@ def test_what_was_seen_of_another_is_the_others(host: Callable[..., Container], 
     assert judged(last(second)) == [("shm", "proven")]
 
 
+@pytest.fixture
+def enclosed(start: Callable[..., Container]) -> Iterator[Callable[[], tuple[Container, Path]]]:
+    """Start containers in the host's namespace that have a pid namespace of their own, which is given, too."""
+    started: list[subprocess.Popen[str]] = []
+
+    def enclosed() -> tuple[Container, Path]:
+        command = ["unshare", "--pid", "--fork", "--kill-child", str(PAYLOADS / "leave"), "--wait"]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout is not None
+        started[-1].stdout.readline()
+        parent = started[-1].pid
+        [pid] = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        container = start(ipc="host")
+        container.create(pid=pid).check()
+        container.kill()
+        container.process = started[-1]
+        return container, Path(f"/proc/{pid}/ns/pid")
+
+    yield enclosed
+    for process in started:
+        end(process)
+
+
+def work_in(space: Path, *what: str) -> None:
+    """Leave objects in the host's namespace as a worker in a pid namespace that is gone then."""
+    run("nsenter", f"--pid={space}", PAYLOADS / "leave", *what).check()
+
+
+def test_dead_workers_of_the_living_are_theirs(
+    host: Callable[..., Container], enclosed: Callable[[], tuple[Container, Path]]
+) -> None:
+    """What a living container's pid namespace has a pid for is its own, dead or alive, and no other's leftover."""
+    container = host()
+    other, space = enclosed()
+    work_in(space, "--shm=1", "--sem=1", "--sem-op", "--msg=1")
+    assert last(container)["objects"] == []
+    assert judged(last(other)) == [("msg", "plausible"), ("sem", "plausible"), ("shm", "plausible")]
+
+
+def test_dead_workers_are_seen_while_it_lives(
+    host: Callable[..., Container], enclosed: Callable[[], tuple[Container, Path]]
+) -> None:
+    """Whoever looks from its pid namespace while that lives sees what its dead workers have made."""
+    container, space = enclosed()
+    work_in(space, "--shm=1", "--sem=1", "--sem-op", "--msg=1")
+    leave("--shm=1")
+    observed(container)
+    assert judged(last(container)) == [("msg", "proven"), ("sem", "proven"), ("shm", "plausible"), ("shm", "proven")]
+
+
+def test_semaphores_that_somebody_operated_on(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """An array has the pid of who operated on it last: gone, in the container, or elsewhere."""
+    container = host()
+    leave("--sem=1", "--sem-op")
+    worker("--sem=1", "--sem-op", of=container)
+    worker("--sem=1", "--sem-op")
+    assert judged(last(container)) == [("sem", "plausible"), ("sem", "proven")]
+
+
 def test_a_number_that_is_used_again(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
     """A living process that is younger than the object is not its maker, even if it has that pid."""
     from ipcwarden.stages.hostipc import _Whereabouts
