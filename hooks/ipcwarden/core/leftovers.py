@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ipcwarden.core.attribution import attribute, why_not
+from ipcwarden.core.objects import KINDS
+from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import Expectations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Container, Iterable, Mapping, Sequence
+    from typing import TypeAlias, TypeVar
 
     from ipcwarden.core.attribution import Sight, Terms, Verdict
     from ipcwarden.core.documents import Document
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
     # Kind, verdict, why they stay (empty: they are to go), and the objects as indices.
     Group: TypeAlias = tuple[str, Verdict, str, list[int]]
+    # Objects by kind, each as its id, the bytes that it holds and claims, and its stamp.
+    Plan: TypeAlias = dict[str, list[list[int]]]
+    # Objects by kind, each as its id, the bytes that it holds and claims, and why it stays.
+    Stayed: TypeAlias = dict[str, list[tuple[int, int, int, str]]]
+    Row = TypeVar("Row")
 
 # What an object is known by beside its id, which is given again.
 STAMPS = {
@@ -60,7 +67,8 @@ def expected_in(inventory: Inventory, chosen: Chosen, expect: Sequence[Selector]
 def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequence[Selector]) -> dict[str, Document]:
     """Return leftovers as a record tells them, but for their fate.
 
-    `alarming` is beside that the number of those that stay for good and were not expected.
+    Beside that `removing` is what is to go, as ids and totals, and `alarming` the number of those that stay for good
+    and were not expected.
     """
     chosen = chosen_in(groups)
     expected = expected_in(inventory, chosen, expect)
@@ -72,8 +80,18 @@ def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequen
         "objects": [{**each, **marks[_name_of_object(each)]} for each in shown],
         "objects_omitted": sum(map(len, chosen.values())) - len(shown),
         "alarming": staying - _how_many(groups, expected),
+        "removing": _removing(inventory, groups),
     }
     return {**told, "expected": inventory.totals(expected)} if expect else told
+
+
+def _removing(inventory: Inventory, groups: Iterable[Group]) -> dict[str, Document]:
+    going = chosen_in(group for group in groups if not group[2])
+    columns = {kind: inventory.tables[kind].column("id") for kind in going}
+    ids: dict[str, Document] = {
+        kind: ranges_of(columns[kind][index] for index in indices) for kind, indices in going.items()
+    }
+    return {"ids": ids, "totals": inventory.totals(going)}
 
 
 def _how_many(groups: Iterable[Group], expected: Mapping[str, list[int]]) -> int:
@@ -104,15 +122,58 @@ def _name_of_object(found: Object) -> tuple[str, str]:
     return str(found["kind"]), str(found.get("id", found.get("name", found.get("name_hex"))))
 
 
-def planned(inventory: Inventory, groups: Iterable[Group], why: str) -> dict[str, Document]:
-    """Return the objects that stay for this reason (empty: that are to go), by kind, as lists.
-
-    Each is its id, the bytes that it holds and claims, and its stamp.
-    """
-    found: dict[str, list[Document]] = {}
+def planned(inventory: Inventory, groups: Iterable[Group], why: str) -> Plan:
+    """Return the objects that stay for this reason (empty: that are to go)."""
+    found: Plan = {}
     for kind, _, reason, indices in groups:
         if reason == why and kind in inventory.tables:
             table = inventory.tables[kind]
             columns = [table.column(name) for name in ("id", "bytes", "claimed", *STAMPS[kind])]
             found.setdefault(kind, []).extend([column[index] for column in columns] for index in indices)
-    return dict(found)
+    return found
+
+
+def still_there(inventory: Inventory, groups: Iterable[Group], ids: Mapping[str, frozenset[int]]) -> Stayed:
+    """Return which of these ids are there and will not go."""
+    whys = {(kind, index): why for kind, _, why, indices in groups if kind in ids for index in indices}
+    found: Stayed = {}
+    for kind, these in ids.items():
+        table = inventory.tables[kind]
+        rows = zip(table.column("id"), table.column("bytes"), table.column("claimed"), strict=True)
+        for index, (number, held, claimed) in enumerate(rows):
+            why = whys.get((kind, index), "in-use")
+            if number in these and why:
+                found.setdefault(kind, []).append((number, held, claimed, why))
+    return found
+
+
+def removed_told(
+    objects: Iterable[dict[str, Document]], totals: Mapping[str, Mapping[str, int]], stayed: Stayed
+) -> dict[str, Document]:
+    """Return what a record says once the removal is done: the objects with their fates, and what was `removed`, if any.
+
+    `totals` are those of the plan, `stayed` what is there of it all the same.
+    """
+    whys = {(kind, row[0]): row[3] for kind, rows in stayed.items() for row in rows}
+    told: list[Document] = []
+    for each in objects:
+        why = each.get("why") or whys.get((str(each["kind"]), each.get("id", -1)))  # type: ignore[arg-type]  # a number
+        told.append({**each, "fate": "held", "why": why} if why else {**each, "fate": "removed"})
+    removed: dict[str, Document] = {}
+    for kind in KINDS:
+        left = stayed.get(kind, [])
+        minus = {"count": len(left), "bytes": sum(row[1] for row in left), "claimed": sum(row[2] for row in left)}
+        removed[kind] = {name: number - minus[name] for name, number in totals[kind].items()}
+    gone = sum(total["count"] for total in totals.values()) - sum(map(len, stayed.values()))
+    return {"objects": told, **({"removed": removed} if gone else {})}
+
+
+def merged(first: Mapping[str, list[Row]], second: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return what both have of each kind."""
+    return {kind: [*first.get(kind, ()), *second.get(kind, ())] for kind in (*first, *second)}
+
+
+def without(plan: Plan, ids: Mapping[str, Container[int]], but: bool = False) -> Plan:
+    """Return a plan without the objects of these ids; `but` for nothing else than them."""
+    found = {kind: [row for row in rows if (row[0] in ids.get(kind, ())) is but] for kind, rows in plan.items()}
+    return {kind: rows for kind, rows in found.items() if rows}

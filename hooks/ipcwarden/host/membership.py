@@ -6,6 +6,9 @@ Whoever locks an entry as well does that first.
 Where a joiner was allowed to widen the limits, one more file has those: they outlive the joiner, and concern everybody
 there, whose entries are others' to lock.
 
+What members have left that is to be removed once it is old enough is one more file, of whoever left it and what: those
+that come later finish it.
+
 Guests are those who join a namespace where somebody enforces without being governed: they have no entry.  A file for
 each says which process it is, so that poststop and gc find where its runtime may have written.
 """
@@ -16,16 +19,20 @@ import posix
 
 from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import RecordError, why
-from ipcwarden.files import O_FILE, read, write_whole
+from ipcwarden.files import O_FILE, read, write_atomically, write_whole
 from ipcwarden.syscalls import LOCK_EX, flock
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from ipcwarden.core.documents import Document
 
 _WIDENED, _DRAFT, _GUEST = ".widened", ".widened.new", ".guest"  # no members: a key never starts with a dot
+_DUE = ".due"
 _MAX_WIDENED_BYTES = 4096
+_MAX_DUE_BYTES = 64 << 20
 
 
 @value
@@ -101,11 +108,29 @@ class Room:
             except FileNotFoundError:
                 pass
 
+    def due(self) -> list[dict[str, Document]]:
+        """Return what is due to be removed; what is damaged is lost: the last member's end tells of all that stands."""
+        try:
+            found = parse(read(_DUE, _MAX_DUE_BYTES, self.fd))
+        except (OSError, ValueError):
+            return []
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+    def put_due(self, due: Sequence[Document]) -> None:
+        """Note what is due to be removed, in place of what was noted before.  Raises `RecordError`."""
+        try:
+            if due:
+                write_atomically(self.fd, _DUE, serialize(due).encode("ascii"), 0o600)
+            else:
+                self.remove(_DUE)
+        except OSError as error:
+            raise RecordError(f"cannot write down what is due in a namespace: {why(error)}") from error
+
     def forget(self) -> None:
         """Take back what is noted beside the members: a namespace without any is nobody's."""
-        self._remove_widened()
-        for guest in self.guests():
-            self.dismiss(guest)
+        for name in posix.listdir(self.fd):
+            if name.startswith("."):
+                self.remove(name)
 
     def leave(self) -> None:
         """Let the next one have it; a room without members goes."""

@@ -6,6 +6,7 @@ import posix
 import time
 
 from ipcwarden.core.attribution import Sight, Terms, view_of
+from ipcwarden.core.leftovers import leftovers_in, leftovers_told, planned, still_there
 from ipcwarden.core.ranges import numbers_in, ranges_of
 from ipcwarden.core.selection import selectors_of
 from ipcwarden.host.inventory import take_ids
@@ -80,13 +81,14 @@ class Outlook:
 
     sight: Sight
     spaces: frozenset[tuple[int, int]]
+    inhabited: bool  # whether anybody is, or may be, in there
 
-    def of(self, space: tuple[int, int] | None) -> Sight:
+    def of(self, space: tuple[int, int] | None, has_baseline: bool = True) -> Sight:
         """Return what is seen of what one left that had the pid namespace `space`, None where that is not known."""
-        if space is not None and space not in self.spaces:
-            return self.sight
-        doubt = tuple(dict.fromkeys(("no-pid-namespace", *self.sight.doubt)))
-        return Sight(self.sight.ours, self.sight.living, self.sight.awaited, doubt)
+        doubt = [] if has_baseline else ["no-baseline"]
+        doubt += ["no-pid-namespace"] if space is None or space in self.spaces else []
+        told = tuple(dict.fromkeys((*doubt, *self.sight.doubt)))
+        return Sight(self.sight.ours, self.sight.living, self.sight.awaited, told)
 
 
 def look_around(
@@ -122,7 +124,46 @@ def look_around(
     tables = inventory.tables
     living.append(view_of(tables, pids, frozenset(), _survivors()))
     sight = Sight(view_of(tables, pids, unread), tuple(living), awaited(arrays), tuple(dict.fromkeys(doubt)))
-    return Outlook(sight, found)
+    return Outlook(sight, found, bool(spaces.found) or spaces.blind)
+
+
+def member_seen(
+    site: Site,
+    document: dict[str, Document],
+    identity: Identity,
+    inventory: Inventory,
+    company: Mapping[str, dict[str, Document]],
+) -> dict[str, Document] | None:
+    """Return what one has left of `inventory` whose entry this is, in the current IPC namespace.
+
+    None where nobody else is in there: then all is its.  Beside what `leftovers_told` tells, `plan` and `young` are
+    what is to be removed, now and later; `stayed` is what an earlier plan had, and will not be removed after all.
+    """
+    before = before_in(document)
+    outlook = look_around(site, identity, inventory, company, before or {})
+    if not company and not outlook.inhabited:
+        return None
+    sight = outlook.of(space_in(document), before is not None)
+    groups = leftovers_in(inventory, sight, before or {}, terms_in(document), time.time())
+    return {
+        **leftovers_told(inventory, groups, selectors_of(document.get("expect"))),
+        "plan": planned(inventory, groups, ""),  # type: ignore[dict-item]  # numbers are documents
+        "young": planned(inventory, groups, "young"),  # type: ignore[dict-item]  # likewise
+        "stayed": still_there(inventory, groups, _earlier_plan(document)),  # type: ignore[dict-item]  # a tuple is a list
+    }
+
+
+def _earlier_plan(document: dict[str, Document]) -> dict[str, frozenset[int]]:
+    findings = document.get("findings")
+    member = findings.get("member") if isinstance(findings, dict) else None
+    return ids_of_plan(member) if isinstance(member, dict) else {}
+
+
+def ids_of_plan(told: dict[str, Document]) -> dict[str, frozenset[int]]:
+    """Return the ids of what was to go, by kind, of what `leftovers_told` told."""
+    removing = told["removing"]
+    ids = removing["ids"] if isinstance(removing, dict) else None
+    return {kind: numbers_in(ranges) for kind, ranges in ids.items()} if isinstance(ids, dict) else {}
 
 
 def _arrays_in(inventory: Inventory, before: frozenset[int]) -> dict[int, int]:

@@ -1,0 +1,213 @@
+"""Removing what members of a shared namespace have left: at their end, and later what was too young then."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from ipcwarden.core.leftovers import (
+    STAMPS,
+    leftovers_in,
+    leftovers_told,
+    merged,
+    planned,
+    removed_told,
+    still_there,
+    without,
+)
+from ipcwarden.core.record import line_of
+from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.journal import append, unwritten
+from ipcwarden.host.ledger import peek
+from ipcwarden.host.membership import enter
+from ipcwarden.host.namespace import open_pinned
+from ipcwarden.host.removal import remove
+from ipcwarden.stages.company import is_unfinished
+from ipcwarden.stages.life import identity_of
+from ipcwarden.stages.orphans import ids_of_plan, look_around, member_seen, space_in, terms_in
+from ipcwarden.stages.site import moment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ipcwarden.core.documents import Document
+    from ipcwarden.core.leftovers import Group, Plan, Stayed
+    from ipcwarden.core.objects import Inventory
+    from ipcwarden.host.membership import Room
+    from ipcwarden.host.namespace import Identity
+    from ipcwarden.stages.site import Site
+
+_OF_WHOM = ("subject", "pid_namespace", "keep", "reap")  # what is noted of one that has left something that is due
+
+
+def remove_planned(site: Site, fd: int, plan: Plan) -> Stayed:
+    """Remove what is planned in the namespace `fd`, each object while it is what was judged; return what stays.
+
+    Raises `NamespaceError`, at once where the namespace is the host's.
+    """
+    return site.visit(fd, lambda: _removed(plan)) if plan else {}  # type: ignore[return-value,arg-type,return-value]
+
+
+def _removed(plan: Plan) -> Stayed:
+    stayed: Stayed = {}
+    for kind, rows in plan.items():
+        for number, held, claimed, *stamp in rows:
+            why = remove(kind, number, stamp)
+            if why and why != "gone":
+                stayed.setdefault(kind, []).append((number, held, claimed, why))
+    return stayed
+
+
+def clear(
+    site: Site,
+    document: dict[str, Document],
+    identity: Identity,
+    room: Room,
+    company: Mapping[str, dict[str, Document]],
+    member: dict[str, Document],
+) -> dict[str, Document]:
+    """Remove what one that has stopped has left in a namespace that others are in, and note what is due later.
+
+    `document` is its entry, `member` what `member_seen` told and the entry has: where that is without `plan`, a killed
+    hook noted it, and all is judged again.  Returns what a record says of it.
+    """
+    stayed: Stayed = {}
+    if document.get("leftovers") == "remove" and (member.get("plan") or member.get("young") or "plan" not in member):
+        fd = open_pinned(site.pins, str(document["pin"]), identity)
+        try:
+            seen: Document = member
+            if "plan" not in member:
+                seen = site.visit(fd, lambda: member_seen(site, document, identity, take_inventory(), company))
+            if isinstance(seen, dict):
+                earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # as it was told
+                stayed = merged(earlier, remove_planned(site, fd, seen["plan"]))  # type: ignore[arg-type]  # likewise
+                if seen["young"]:
+                    left = {name: document[name] for name in _OF_WHOM if name in document}
+                    room.put_due([*room.due(), {**left, "items": seen["young"]}])
+        finally:
+            posix.close(fd)
+    return _told_of_member(member, stayed)
+
+
+def _told_of_member(member: dict[str, Document], stayed: Stayed) -> dict[str, Document]:
+    objects, removing = member["objects"], member["removing"]
+    assert isinstance(objects, list)
+    assert isinstance(removing, dict)
+    found = [each for each in objects if isinstance(each, dict)]
+    names = ("leftovers", "objects_omitted", "expected")
+    told: dict[str, Document] = {name: member[name] for name in names if name in member}
+    told["alarming"] = int(str(member["alarming"])) + sum(map(len, stayed.values()))
+    return {**told, **removed_told(found, removing["totals"], stayed)}  # type: ignore[arg-type]  # totals of ours
+
+
+def collect_due(site: Site, name: str) -> list[dict[str, Document]]:
+    """Remove what is due in the namespace whose room this is, if it is old enough by now and still nobody's.
+
+    Returns the records about those who had left it, which the log has then.  Raises `WardenError`.
+    """
+    room = enter(site.namespaces, name)
+    if room is None:
+        return []
+    try:
+        return _collect_due(site, room) if room.due() else []
+    finally:
+        room.leave()
+
+
+def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
+    members = {key: peek(site.entries, key) for key in room.members()}
+    company = {key: each for key, each in members.items() if is_unfinished(each, site.boot)}
+    found = [(each, identity) for each in company.values() if (identity := identity_of(each))]
+    if not found or found[0][1].name != room.name:
+        return []  # the last one's end tells of all that stands
+    (document, identity), due = found[0], room.due()
+    fd = open_pinned(site.pins, str(document["pin"]), identity)
+    try:
+        seen = site.visit(fd, lambda: _looked_at(site, due, identity, company))
+        looked = [each for each in (seen if isinstance(seen, list) else []) if isinstance(each, dict)]
+        room.put_due([{name: each[name] for name in each if name not in ("plan", "stayed")} for each in looked])
+        records = [_reaped(site, fd, identity, each) for each in looked if "begun" in each]
+    finally:
+        posix.close(fd)
+    lines = [line_of(each) for each in records if "removed" in each]
+    if any("begun" in each for each in due):
+        lines = unwritten(site.places.logs, lines)
+    if lines:
+        append(site.places.logs, lines)
+    left = [{name: each[name] for name in (*_OF_WHOM, "items") if name in each} for each in looked if each["items"]]
+    room.put_due(left)
+    return records
+
+
+def _looked_at(
+    site: Site, due: list[dict[str, Document]], identity: Identity, company: Mapping[str, dict[str, Document]]
+) -> list[Document]:
+    """Return what is due with what is to go now, in the current IPC namespace."""
+    inventory = take_inventory()
+    found: list[Document] = []
+    every = {kind: frozenset(table.column("id")) for kind, table in inventory.tables.items()}
+    still = [_still_its(inventory, each) for each in due]
+    others = every["sem"].difference(*(ids["sem"] for ids in still))
+    outlook = look_around(site, identity, inventory, company, {"sem": others})
+    for each, ids in zip(due, still, strict=True):
+        before = {kind: every[kind] - ids[kind] for kind in every} | {"mqueue": frozenset(inventory.inodes)}
+        terms = terms_in({**each, "leftovers": "remove"})
+        groups = leftovers_in(inventory, outlook.of(space_in(each)), before, terms, time.time())
+        found.append(_planned_again(inventory, groups, each))
+    return found
+
+
+def _still_its(inventory: Inventory, due: dict[str, Document]) -> dict[str, frozenset[int]]:
+    """Return the ids of what is due, as far as each is what it was: what has been changed has come into use."""
+    items: Plan = due["items"]  # type: ignore[assignment]  # as it was planned
+    found = {}
+    for kind, table in inventory.tables.items():
+        known = {(row[0], *row[3:6]) for row in items.get(kind, [])}
+        columns = (table.column(name) for name in ("id", *STAMPS[kind][:3]))
+        found[kind] = frozenset(row[0] for row in zip(*columns, strict=True) if row in known)
+    return found
+
+
+def _planned_again(inventory: Inventory, groups: list[Group], due: dict[str, Document]) -> dict[str, Document]:
+    """Return what is due as `items` that stay so, the `plan` of what is to go, and what a record will say (`begun`).
+
+    What a killed hook has begun is brought to its end first.
+    """
+    items: Plan = {}
+    for why in ("", "young", "plausible", "unknown"):
+        items = merged(items, planned(inventory, groups, why))
+    plan, begun = planned(inventory, groups, ""), due.get("begun")
+    stayed: Stayed = {}
+    if isinstance(begun, dict):
+        plan = without(plan, ids_of_plan(begun), but=True)
+        stayed = still_there(inventory, groups, ids_of_plan(begun))
+    elif plan:
+        begun = {"at": moment(), **leftovers_told(inventory, [each for each in groups if not each[2]], ())}
+    going = {kind: frozenset(row[0] for row in rows) for kind, rows in plan.items()}
+    return {
+        **{name: due[name] for name in _OF_WHOM if name in due},
+        "items": without(items, going),  # type: ignore[dict-item]  # numbers are documents
+        "plan": plan,  # type: ignore[dict-item]  # likewise
+        "stayed": stayed,  # type: ignore[dict-item]  # likewise
+        **({"begun": begun} if begun else {}),
+    }
+
+
+def _reaped(site: Site, fd: int, identity: Identity, due: dict[str, Document]) -> dict[str, Document]:
+    """Remove what is planned; return the record about whoever left it, without `removed` where nothing has gone."""
+    begun, subject = due["begun"], due.get("subject")
+    assert isinstance(begun, dict)
+    earlier: Stayed = due["stayed"]  # type: ignore[assignment]  # as it was planned
+    stayed = merged(earlier, remove_planned(site, fd, due["plan"]))  # type: ignore[arg-type]  # likewise
+    told = _told_of_member(begun, stayed)
+    del told["alarming"]
+    namespace: dict[str, Document] = {
+        "id": identity.id or None,
+        "inode": identity.inode,
+        "shared": True,
+        "destroyed": False,
+        "holders": [],
+    }
+    record = site.record("collected", time=begun["at"], namespace=namespace, drift=[], **told)
+    return {**record, **(subject if isinstance(subject, dict) else {})}
