@@ -72,7 +72,7 @@ WORDS: dict[str, tuple[dict[str, Any], str]] = {
     "attached by nobody in sight": ({**PRIVATE, "why": "in-use", "evidence": ["attached"]}, "in use: attached"),
     "lives": (
         {**PRIVATE, "why": "in-use", "evidence": ["creator-lives", "last-user-lives"]},
-        "in use: a container that lives made it, a container that lives used it last",
+        "in use: a living container made and used it",
     ),
     "queue": ({**QUEUE, "why": "queue"}, "a queue: nothing tells who has it open"),
     "keep": ({**PRIVATE, "why": "keep"}, "keep: the policy says so"),
@@ -243,13 +243,18 @@ TABLES = {
 
 
 def test_the_largest_come_first() -> None:
-    """By what they hold, then by what they claim, of all kinds; what is told of each is what a record has."""
+    """By what they hold, then by what they claim, of all kinds; people see first what is done.
+
+    What is told of each is what a record has.
+    """
     queues: list[Any] = [{**QUEUE, "bytes": 5000, "claimed": 1}]
     inventory = Inventory({kind: Table(kind, text, 4096) for kind, text in TABLES.items()}, queues)
     outcomes = [fates.Outcome("shm", 0, GONE, ""), fates.Outcome("shm", 1, LIVES, "in-use")]
     outcomes += [fates.Outcome("sem", 0, GONE, "keep"), fates.Outcome("mqueue", 0, MAYBE, "queue")]
     ranked = fates.ranked(inventory, outcomes)
     assert [(each.kind, each.index) for each in ranked] == [("sem", 0), ("mqueue", 0), ("shm", 1), ("shm", 0)]
+    first = fates.first(inventory, outcomes * 30)
+    assert [each.kind for each in first] == ["shm"] * 30 + ["sem"] * 30 + ["mqueue"] * 30 + ["shm"] * 10
     assert fates.chosen(outcomes) == {"shm": [0, 1], "sem": [0], "mqueue": [0]}
     told = [fates.told(inventory, each) for each in outcomes]
     assert [(each["fate"], each.get("confidence"), each.get("why")) for each in told] == [

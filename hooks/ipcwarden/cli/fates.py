@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Inventory, Object
 
-MOST_ROWS = 100
+_MOST_ROWS = 100
 _COLUMNS = ("KIND", "KEY", "ID", "OWNER", "SIZE", "LAST USE", "FATE", "WHY")
 _CHANGES = ("ctime", "mtime", "detach", "otime", "send", "recv")
 _EVIDENCE = {
     "attached": "attached",
     "waiters": "somebody waits for it",
     "notify": "somebody waits for a message",
-    "creator-lives": "a container that lives made it",
-    "last-user-lives": "a container that lives used it last",
+    "creator-lives": "a living container made it",
+    "last-user-lives": "a living container used it last",
+    "creator-lives last-user-lives": "a living container made and used it",
     "creator-gone": "whoever made it is gone",
     "last-user-gone": "whoever used it last is gone",
+    "creator-gone last-user-gone": "whoever made and used it is gone",
     "never-used": "nobody has used it",
     "no-pids": "nothing tells who has it open",
     "too-many": "too many semaphores to ask",
@@ -93,6 +95,12 @@ def ranked(inventory: Inventory, outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda each: [-column[each.index] for column in columns[each.kind]])
 
 
+def first(inventory: Inventory, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return what people are shown: what was freed, then what nobody uses and stays, then what is in use."""
+    after = sorted(ranked(inventory, outcomes), key=lambda each: (bool(each.why), not each.verdict.is_leftover))
+    return after[:_MOST_ROWS]
+
+
 def told(inventory: Inventory, outcome: Outcome) -> dict[str, Document]:
     """Return an object with its fate, as records have it."""
     found: dict[str, Document] = {**inventory.object(outcome.kind, outcome.index)}
@@ -104,7 +112,8 @@ def told(inventory: Inventory, outcome: Outcome) -> dict[str, Document]:
 
 def reason(found: dict[str, Document]) -> str:
     """Return in words why an object has the fate that it has."""
-    evidence = ", ".join(_EVIDENCE.get(word, word) for word in extract.texts(found, "evidence"))
+    words = extract.texts(found, "evidence")
+    evidence = _EVIDENCE.get(" ".join(words)) or ", ".join(_EVIDENCE.get(word, word) for word in words)
     match why := extract.text(found, "why"):
         case "":
             return evidence

@@ -12,7 +12,7 @@ from ipcwarden import privileges
 from ipcwarden.cli import extract, show, table
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
-from ipcwarden.cli.fates import MOST_ROWS, Outcome, chosen, in_all, ranked, tables, told, why_kept
+from ipcwarden.cli.fates import Outcome, chosen, first, in_all, ranked, tables, told, why_kept
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.attribution import attribute
 from ipcwarden.core.digests import entry_key
@@ -116,9 +116,7 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them
     freed, kept = ([each for each in outcomes if bool(each.why) is stays] for stays in (False, True))
     if freed and not dry_run:
         _record(site, entry, identity, others, inventory, outcomes)
-    shown = outcomes if all_of_them else ranked(inventory, freed)[:MOST_ROWS]
-    if not all_of_them:
-        shown += ranked(inventory, kept)[: MOST_ROWS - len(shown)]
+    shown = outcomes if all_of_them else first(inventory, outcomes)
     return {
         "container": extract.at(entry, "subject", "container"),
         "dry_run": dry_run,
