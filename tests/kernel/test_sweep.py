@@ -14,7 +14,7 @@ import pytest
 from ipcwarden.host.procfs import started
 from support import namespace
 from support.bundle import PAYLOADS
-from support.sandbox import WANTED, profile, put_in_force
+from support.sandbox import WANTED, config, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
@@ -194,6 +194,23 @@ def test_a_namespace_drifts_once(container: Container, start: Callable[..., Cont
     assert namespace.limits(container.namespace)["kernel.shmmax"] == SHMMAX
     sweep(container.root).check()
     assert [each["drift"] for each in told(container, "drift")[1:]] == [[]]
+
+
+def test_who_is_spoken_for_says_nothing(start: Callable[..., Container]) -> None:
+    """A drift is not over because another, whose limits they are as well, is the one to tell of it by now."""
+    joiner, container = start(), start()
+    joiner.id, container.id = "a", "b"  # the first by its key speaks
+    container.create().check()
+    change(container, "77777777")
+    sweep(container.root).check()
+    joiner.kill()
+    joiner.process = start(ipc=str(container.namespace)).process
+    joiner.configure(config(str(container.namespace)))
+    joiner.create().check()
+    change(container, "77777777")
+    sweep(container.root).check()
+    found = [(each["container"]["id"], bool(each["drift"])) for each in told(container, "drift")]
+    assert found == [(container.id, True), (joiner.id, True)]
 
 
 def test_the_dead_speak_for_nobody(container: Container, start: Callable[..., Container]) -> None:

@@ -66,7 +66,6 @@ def _watch(site: Site, key: str, container: str, report: Report) -> None:
         return
     if isinstance(record, dict):
         found = record["drift"]
-        assert isinstance(found, list)
         said = f"{container} has other limits: {in_words(found)}" if found else f"{container} has its limits again"
         reason = "drift" if found else "restored"
         report.add("drift", container, reason, said, drift=found, causes=record["causes"])

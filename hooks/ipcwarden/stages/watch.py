@@ -93,31 +93,38 @@ def _watched(site: Site, entry: Entry, identity: Identity) -> dict[str, Document
     assert isinstance(seen, dict)
     limits, used = (_numbers(seen[name]) for name in ("limits", "usage"))
     company = _company(site, entry, identity)
-    wanted = since_widened(site, entry.document, wanted_of(entry.document))
-    drifted = drift(wanted, limits) if site.subject["enforced"] and not company.spoken_for else []
-    record = None
-    news: dict[str, Document] = {}
-    if drifted != entry.document.get("drifted", []):
-        record = site.record(
-            "drift",
-            drift=drifted,
-            causes=causes_of(entry.document, company.shared) if drifted else [],
-            namespace={"id": identity.id or None, "inode": identity.inode, "shared": company.shared},
-        )
-        news["drifted"] = drifted
-    before = peaks_of(entry.document)
-    peaks = raised_peaks(before, used)
-    if peaks != before:
+    record = _drift_record(site, entry, identity, limits, company)
+    news: dict[str, Document] = {"drifted": record["drift"]} if record else {}
+    peaks = raised_peaks(peaks_of(entry.document), used)
+    if peaks != peaks_of(entry.document):
         news["peaks"] = dict(peaks)
     if company.shared and not entry.document.get("accompanied"):
         news["accompanied"] = True  # once the others have gone nothing else tells that they were there
-    if record is not None:
+    if record:
         site.deliver(record, entry.key, entry)
     if news:
         entry.write(**news)
-    if record is not None and drifted and entry.document.get("drift") != "expected":
-        site.alert(f"container '{entry.key}' has other limits than were put in force: {in_words(drifted)}")
+    if record and record["drift"] and entry.document.get("drift") != "expected":
+        told = in_words(record["drift"])
+        site.alert(f"container '{entry.key}' has other limits than were put in force: {told}")
     return record
+
+
+def _drift_record(
+    site: Site, entry: Entry, identity: Identity, limits: dict[str, int], company: _Company
+) -> dict[str, Document] | None:
+    """Return the record of a drift that is not the one last recorded; None where nothing is enforced."""
+    if not site.subject["enforced"] or company.spoken_for:
+        return None
+    found = drift(since_widened(site, entry.document, wanted_of(entry.document)), limits)
+    if found == entry.document.get("drifted", []):
+        return None
+    return site.record(
+        "drift",
+        drift=found,
+        causes=causes_of(entry.document, company.shared) if found else [],
+        namespace={"id": identity.id or None, "inode": identity.inode, "shared": company.shared},
+    )
 
 
 def _look() -> Document:
@@ -145,6 +152,7 @@ def _company(site: Site, entry: Entry, identity: Identity) -> _Company:
     return _Company(others or was_shared(entry.document), owner is not None and owner is not company.get(entry.key))
 
 
-def in_words(drifted: list[Document]) -> str:
+def in_words(drifted: Document) -> str:
     """Return a record's `drift[]` as a sentence has it."""
-    return ", ".join(f"{each['name']}={each['found']}" for each in drifted if isinstance(each, dict))
+    rows = drifted if isinstance(drifted, list) else []
+    return ", ".join(f"{each['name']}={each['found']}" for each in rows if isinstance(each, dict))
