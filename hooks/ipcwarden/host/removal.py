@@ -7,7 +7,6 @@ creator and times, which are asked for again right before it is removed.
 from __future__ import annotations
 
 import posix
-from sys import byteorder
 
 from ipcwarden.syscalls import NO_SUCH_OBJECT, ipc_rmid, ipc_stat
 
@@ -15,25 +14,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Where the kernel puts these, and shm_nattch, on 64 bits: offset and bytes (linux/{shm,sem,msg}buf.h of asm-generic).
-# What another architecture has there is not what was judged: nothing is removed then.
-_KEY, _CUID, _NATTCH = (0, 4), (12, 4), (88, 8)
-_TIMES = {"shm": (72, 56, 64), "sem": (56, 48), "msg": (64, 48, 56)}
-_X86_SEM_TIMES = (64, 48)  # x86 has kept room between them
+# Where the kernel puts these, and shm_nattch, on 64 bits: which int, and which long (linux/{shm,sem,msg}buf.h of
+# asm-generic).  What another architecture has there is not what was judged: nothing is removed then.
+_KEY, _CUID, _NATTCH = 0, 3, 11
+_TIMES = {"shm": (9, 7, 8), "sem": (7, 6), "msg": (8, 6, 7)}
+_X86_SEM_TIMES = (8, 6)  # x86 has kept room between them
 
 
-def stamp_in(kind: str, status: bytes, machine: str) -> list[int]:
+def stamp_in(kind: str, status: memoryview, machine: str) -> list[int]:
     """Return what an object is known by, as `core.leftovers.STAMPS` names it, from what the kernel describes it by.
 
     `machine` is uname's.
     """
     times = _X86_SEM_TIMES if kind == "sem" and machine == "x86_64" else _TIMES[kind]
-    key, cuid = _number_at(status, *_KEY, signed=True), _number_at(status, *_CUID)
-    return [key, cuid, *(_number_at(status, at, 8) for at in times)]
-
-
-def _number_at(status: bytes, at: int, size: int, signed: bool = False) -> int:
-    return int.from_bytes(status[at : at + size], byteorder, signed=signed)
+    # Views: cutting each number out of bytes takes longer than the kernel takes to remove an object.
+    longs = status.cast("q")
+    return [status.cast("i")[_KEY], status.cast("I")[_CUID], *[longs[at] for at in times]]
 
 
 def remove(kind: str, number: int, stamp: Sequence[int]) -> str:
@@ -42,10 +38,11 @@ def remove(kind: str, number: int, stamp: Sequence[int]) -> str:
     An empty string, `gone` (somebody was faster), `in-use`, `changed`, or `failed`.
     """
     try:
-        status = ipc_stat(kind, number)
-        if kind == "shm" and _number_at(status, *_NATTCH):
+        status = memoryview(ipc_stat(kind, number))
+        if kind == "shm" and status.cast("q")[_NATTCH]:
             return "in-use"
-        if stamp_in(kind, status, posix.uname().machine) != list(stamp):
+        machine = posix.uname().machine if kind == "sem" else ""
+        if stamp_in(kind, status, machine) != list(stamp):
             return "changed"
         ipc_rmid(kind, number)
     except OSError as error:
