@@ -34,7 +34,7 @@ def killed_at(call: str, name: str, *command: str | Path, stdin: str = "", when:
     """Run a program that is killed as it calls `call` on the file `name`, for the `when`th time."""
     inject = f"inject={call}:error=EIO:signal=KILL:when={when}"
     strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-P", name, "-e", f"trace={call}", "-e", inject)
-    run(*strace, *command, stdin=stdin)
+    assert run(*strace, *command, stdin=stdin).code != 0, "it was not killed"
 
 
 def stop_killed_at(container: Container, call: str, name: str = "") -> None:
@@ -68,6 +68,20 @@ def leaker(container: Container) -> Container:
     container.create().check()
     container.leave("--shm=1")
     return container
+
+
+def test_killed_while_it_sets_a_life_aside(leaker: Container, start: Callable[..., Container]) -> None:
+    """A creation that died when the entry of the container's last life had two names does not give it two ends."""
+    leaker.kill()
+    again = start()
+    again.id, again.bundle = leaker.id, leaker.bundle
+    hook = (PYTHON, "-I", "-S", HOOK, "--root", leaker.root, "createRuntime")
+    name = leaker.entries()[0]
+    killed_at("renameat,renameat2", name, *hook, stdin=again.state("creating"))
+    assert any("~" in each for each in leaker.entries())
+    again.poststop().check()
+    gc(leaker).check()
+    assert end(leaker)["leftovers"]["shm"]["count"] == 1
 
 
 FINISHERS: dict[str, Callable[[Container], Result]] = {"gc": gc, "poststop": lambda container: container.poststop()}
@@ -166,7 +180,7 @@ def waiting(container: Container) -> Container:
 
 def test_gc_killed_after_delivering(waiting: Container) -> None:
     """A record that waited is delivered once, though a gc is killed before it could say so in the ledger."""
-    killed_at("rename", waiting.entries()[0], IPCWARDEN, "--root", waiting.root, "gc", when=2)
+    killed_at("renameat,renameat2", waiting.entries()[0], IPCWARDEN, "--root", waiting.root, "gc", when=2)
     assert events(waiting) == ["applied"]
     gc(waiting).check()
     assert events(waiting) == ["applied"]
@@ -279,3 +293,26 @@ def test_as_many_objects_as_there_can_be(container: Container, root: Path) -> No
     assert left["shm"]["claimed"] == most * 4096
     assert len(record["objects"]) + record["objects_omitted"] == 3 * most
     assert record["namespace"]["destroyed"] is True
+
+
+def test_a_full_ledger_at_the_end(container: Container) -> None:
+    """Where not even the findings can be put down nothing is freed: gc does it all once there is room."""
+    directory = container.root / "run"
+    directory.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", directory).check()
+    try:
+        container.create().check()
+        container.leave("--shm=1")
+        container.kill()
+        filler = directory / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(1 << 16))
+        result = container.poststop()
+        assert (result.code, "cannot write the ledger entry" in result.stderr) == (74, True)
+        assert len(container.pins()) == len(container.entries()) == 1
+        filler.unlink()
+        gc(container).check()
+        assert container.records()[-1]["leftovers"]["shm"]["count"] == 1
+        assert events(container) == ["applied", "error", "collected"]
+    finally:
+        run("umount", directory).check()

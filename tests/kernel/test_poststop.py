@@ -165,7 +165,7 @@ def test_an_owner_that_stops_first(start: Callable[..., Container]) -> None:
     assert owner.pins() == owner.entries() == []
 
 
-@pytest.mark.parametrize("obstacle", ["directory", "link", "fifo"])
+@pytest.mark.parametrize("obstacle", ["directory", "link", "fifo", "somebody's"])
 def test_a_log_that_cannot_be_written(container: Container, obstacle: str, tmp_path: Path) -> None:
     """The record waits in the ledger, the container is torn down, and the hook ends well."""
     container.create().check()
@@ -179,6 +179,9 @@ def test_a_log_that_cannot_be_written(container: Container, obstacle: str, tmp_p
             log.symlink_to(tmp_path / "elsewhere")
         case "fifo":
             os.mkfifo(log)
+        case "somebody's":
+            log.touch()
+            os.chown(log, 1000, 1000)
     container.kill()
     assert "waits in the ledger" in container.poststop().check().stderr
     assert container.entry()["state"] == "recorded"

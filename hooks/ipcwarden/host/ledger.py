@@ -123,8 +123,11 @@ def take(directory: int, key: str, create: bool = False, wait: bool = True) -> E
         try:
             flock(fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
             current = posix.stat(key + _SUFFIX, dir_fd=directory, follow_symlinks=False)
-            if current.st_ino == posix.fstat(fd).st_ino:
+            ours = posix.fstat(fd)
+            if current.st_ino == ours.st_ino and ours.st_nlink == 1:
                 return Entry(directory, key, fd)
+            if current.st_ino == ours.st_ino:
+                _keep_one_name(directory, ours.st_ino)
         except BlockingIOError:
             posix.close(fd)
             return None
@@ -134,6 +137,19 @@ def take(directory: int, key: str, create: bool = False, wait: bool = True) -> E
             posix.close(fd)
             raise
         posix.close(fd)
+
+
+def _keep_one_name(directory: int, inode: int) -> None:
+    """Leave an entry the name that it had first: whoever set it aside died before that was another's."""
+    found = []
+    for key in keys(directory):
+        try:
+            if posix.stat(key + _SUFFIX, dir_fd=directory, follow_symlinks=False).st_ino == inode:
+                found.append(key)
+        except FileNotFoundError:
+            pass  # another one's, which has just ended
+    for key in sorted(found, key=len)[1:]:
+        posix.unlink(key + _SUFFIX, dir_fd=directory)
 
 
 def keys(directory: int) -> list[str]:
