@@ -19,6 +19,7 @@ import pytest
 from ipcwarden.host.ledger import keys, take
 from ipcwarden.stages.hostipc import observe
 from ipcwarden.stages.site import Site
+from ipcwarden.stages.whereabouts import Whereabouts
 from support import cgroup, namespace
 from support.bundle import PAYLOADS
 from support.sandbox import config, profile, put_in_force
@@ -196,18 +197,24 @@ def test_the_uid_is_that_of_config_json(host: Callable[..., Container], uid: int
     assert judged(last(container)) == [("shm", confidence)]
 
 
-def test_the_uid_is_as_the_host_numbers_it(start: Callable[..., Container], root: Path) -> None:
-    """In a user namespace the container's root is another user of the host's."""
-    container = start(userns=True)
-    container.configure({**config("host"), "process": {"user": {"uid": 5}}})
-    # Its process has an IPC namespace of its own; what counts is who is in the host's.
-    other = start(ipc="host")
-    other.configure({**config("host"), "process": {"user": {"uid": 5}}})
-    other.create().check()
-    assert other.entry()["uid"] == 5
-    from ipcwarden.core.hostipc import host_uid  # what the kernel says of the one is read the same way
-
-    assert host_uid(5, Path(f"/proc/{container.process.pid}/uid_map").read_bytes()) == 100_005
+def test_the_uid_is_as_the_host_numbers_it(start: Callable[..., Container]) -> None:
+    """In a user namespace the container's users are others of the host's."""
+    with subprocess.Popen(
+        ["unshare", "--user", "sh", "-c", "echo ready; read mapped; exec sleep 3600"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        Path(f"/proc/{process.pid}/uid_map").write_text("0 100000 65536", encoding="ascii")
+        container = start(ipc="host")
+        container.configure({**config("host"), "process": {"user": {"uid": 5}}})
+        container.create(pid=process.pid).check()
+        assert container.entry()["uid"] == 100_005
+        process.kill()
+    leave("--shm=1", uid=100_005)
+    assert judged(last(container)) == [("shm", "plausible")]
 
 
 def test_what_a_living_process_of_its_made_is_proven(
@@ -325,13 +332,16 @@ def test_semaphores_that_somebody_operated_on(host: Callable[..., Container], wo
     assert judged(last(container)) == [("sem", "plausible"), ("sem", "proven")]
 
 
-def test_a_number_that_is_used_again(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+def test_a_number_that_is_used_again() -> None:
     """A living process that is younger than the object is not its maker, even if it has that pid."""
-    from ipcwarden.stages.hostipc import _Whereabouts
+    places = Whereabouts(":/elsewhere", None)
+    assert [places.at(os.getpid(), when) for when in (1, 1 << 40)] == ["gone", "outside"]
 
-    places = _Whereabouts(host().entry())
-    assert places.at(os.getpid(), 1) == "gone"
-    assert places.at(os.getpid(), 1 << 40) == "outside"
+
+@pytest.mark.parametrize(("cgroup", "place"), [(":/elsewhere", "outside"), ("", "untold")])
+def test_without_a_cgroup_nobody_can_tell(cgroup: str, place: str) -> None:
+    """A container without namespace of pids and cgroup has nothing that tells its processes from others."""
+    assert Whereabouts(cgroup, None).at(os.getpid(), 1 << 40) == place
 
 
 def test_gc_tells_it_too(host: Callable[..., Container]) -> None:

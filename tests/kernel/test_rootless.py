@@ -254,9 +254,16 @@ def test_the_hosts_namespace(engine: Engine) -> None:
         container = engine.start()
         container.configure(config("host"))
         engine.hook("createRuntime", container, pid=process.pid).check()
+        host = Path("/proc/self/ns/ipc")
+        before = {each["id"] for each in namespace.objects(host, "shm")}
+        run(*engine.within(PAYLOADS / "leave", "--shm=1")).check()
+        [left] = [each["id"] for each in namespace.objects(host, "shm") if each["id"] not in before]
         process.kill()
-    record = engine.records()[-1]
-    assert (record["event"], record["reason"]) == ("skipped", "host-ipc")
+    engine.hook("poststop", container).check()
+    run("ipcrm", "-m", left).check()
+    skipped, record = engine.records()[-2:]
+    assert (skipped["event"], skipped["reason"], record["event"]) == ("skipped", "host-ipc", "teardown")
+    assert [(each["id"], each["confidence"]) for each in record["objects"]] == [(int(left), "plausible")]
 
 
 def test_the_hosts_container(engine: Engine, container: Container) -> None:

@@ -6,6 +6,7 @@ The path is config.json's word and the names are the container's; nothing here i
 from __future__ import annotations
 
 import posix
+from sys import getfilesystemencodeerrors, getfilesystemencoding
 
 from ipcwarden.core.shmfiles import SHM, ShmFile
 from ipcwarden.syscalls import TMPFS_MAGIC, file_system
@@ -57,7 +58,7 @@ class Shelf:
             status = posix.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return  # it went while we looked
-        path = prefix + name.encode("utf-8", "surrogateescape")
+        path = prefix + name.encode(getfilesystemencoding(), getfilesystemencodeerrors())
         if status.st_mode & _S_FORMAT != _S_DIRECTORY:
             yield ShmFile(
                 path,

@@ -7,16 +7,10 @@ import time
 
 from ipcwarden.core.attribution import CREATOR, PROVEN, UNKNOWN
 from ipcwarden.core.hostipc import (
-    GONE,
-    INSIDE,
-    NOBODY,
-    OUTSIDE,
-    UNTOLD,
     Clues,
     HostLife,
     distinct_cgroup,
     host_uid,
-    is_in_cgroup,
     judge_on_host,
     new_since,
     trace_of,
@@ -32,12 +26,13 @@ from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import identify
 from ipcwarden.host.pidspace import ask_semaphores, awaited, pid_namespace, view_from
-from ipcwarden.host.procfs import holders, real_path, slurp, started
+from ipcwarden.host.procfs import holders, real_path, slurp
 from ipcwarden.host.queues import queue_inodes
 from ipcwarden.host.tmpfs import open_shelf
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import is_living
 from ipcwarden.stages.orphans import baseline, before_in, space_in, terms_noted
+from ipcwarden.stages.whereabouts import Whereabouts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +48,6 @@ if TYPE_CHECKING:
 
 _WITH_IDS = ("shm", "sem", "msg")
 _MAX_UID_MAP = 1 << 16
-_CLOCK_BOOTTIME = 7  # what the kernel counts the start of processes in
 _ACCURACY = 1  # seconds that two clocks may seem to differ
 
 
@@ -62,7 +56,7 @@ def host_noted(spec: Spec, profile: Profile, pid: int) -> dict[str, Document]:
     noted: dict[str, Document] = {
         "host": True,
         "began": int(time.time()),
-        "uid": host_uid(spec.uid, _uid_map(pid)),
+        "uid": _uid_as_seen(spec, pid),
         "cgroup": distinct_cgroup(cgroups_of(pid), cgroups_of("self")),
         "baseline": baseline(),
         **terms_noted(profile, pid),
@@ -185,7 +179,7 @@ def _judged(
     numbers["mqueue"] = [inodes.get(queue_name(each)[1:], 0) for each in inventory.queues]
     before, nothing = before_in(document) or {}, frozenset[int]()
     new = new_since(numbers, {kind: before.get(kind, nothing) | others.get(kind, nothing) for kind in numbers})
-    places = _Whereabouts(document)
+    places = Whereabouts(str(document.get("cgroup") or ""), space_in(document))
     sizes = inventory.tables["sem"].column("nsems")
     arrays = {numbers["sem"][index]: sizes[index] for index in new["sem"]}
     mapped = _mapped_in(site, inventory.tables["shm"], new["shm"], places)
@@ -198,7 +192,7 @@ def _judged(
     return found
 
 
-def _mapped_in(site: Site, table: Table, indices: list[int], places: _Whereabouts) -> dict[int, list[str]]:
+def _mapped_in(site: Site, table: Table, indices: list[int], places: Whereabouts) -> dict[int, list[str]]:
     """Return where those are that have mapped segments, by id; of none that nobody is attached to."""
     ids = {table.column("id")[index] for index in indices if table.column("nattch")[index]}
     if not ids:
@@ -264,36 +258,12 @@ def _new_files(document: dict[str, Document], life: HostLife) -> dict[str, Docum
     return {"dev_shm": {"path": path, "partial": shelf.partial, **found}}
 
 
-class _Whereabouts:
-    """Tells where processes are: among a container's, elsewhere, or gone."""
-
-    def __init__(self, document: dict[str, Document]) -> None:
-        self._cgroup = str(document.get("cgroup") or "")
-        space = space_in(document)
-        self._space = space if space != pid_namespace("self") else None  # in the host's everybody is
-        self._known: dict[int, tuple[float, str]] = {}
-
-    def at(self, pid: int, when: int) -> str:
-        """Return where the process is that had a number then, in seconds since 1970: another may have it by now."""
-        if not pid:
-            return NOBODY
-        if pid not in self._known:
-            start = started(pid)
-            running = time.clock_gettime(_CLOCK_BOOTTIME) - start / posix.sysconf("SC_CLK_TCK")
-            self._known[pid] = (time.time() - running, self._place_of(pid) if start else GONE)
-        since, place = self._known[pid]
-        return place if since <= when + _ACCURACY else GONE
-
-    def _place_of(self, pid: int) -> str:
-        if self._space and pid_namespace(pid) == self._space:
-            return INSIDE
-        if self._cgroup:
-            return INSIDE if is_in_cgroup(cgroups_of(pid), self._cgroup) else OUTSIDE
-        return OUTSIDE if self._space else UNTOLD
-
-
-def _uid_map(pid: int) -> bytes:
+def _uid_as_seen(spec: Spec, pid: int) -> int:
+    """Return the uid of the container's first process as objects show it to us."""
     try:
-        return read(f"/proc/{pid}/uid_map", _MAX_UID_MAP)
+        ours, theirs = posix.stat("/proc/self/ns/user"), posix.stat(f"/proc/{pid}/ns/user")
+        if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
+            return spec.uid  # here the map would tell how the namespace above numbers it
+        return host_uid(spec.uid, read(f"/proc/{pid}/uid_map", _MAX_UID_MAP))
     except (OSError, ValueError):
-        return b""
+        return -1
