@@ -13,15 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipcwarden.core.facts import Facts
-from ipcwarden.core.findings import largest, totals
-from ipcwarden.core.objects import mqueue, parse_table
+from ipcwarden.core.objects import Inventory, Table, mqueue
 from ipcwarden.core.plan import Limit, Plan, Violation
 from ipcwarden.core.record import MAX_RECORD_BYTES, container_of, line_of, sysctls_of, timestamp, violations_of
 from ipcwarden.core.sysctls import FILES, NAMES
 
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Object
 
 MANY = 32768
 HOSTILE = ["\\" * 4096, '"' * 4096, "\U0001f600" * 4096, "\0" * 4096, "\udcff" * 4096, "a\n" * 4096]
@@ -136,7 +134,7 @@ def test_leaves_the_record_alone() -> None:
 
 
 @cache
-def hostile_objects() -> list[Object]:
+def hostile_objects() -> Inventory:
     """Make as many objects as a namespace can hold, of all kinds, with the names that take most room."""
     row = (
         "-2147483648 {} 3777 {} 4194304 4194304 18446744073709551615 " + "4294967294 " * 4 + "9999999999 " * 3 + "{} {}"
@@ -146,17 +144,18 @@ def hostile_objects() -> list[Object]:
         mqueue(bytes([1 + n % 31]) * 251 + n.to_bytes(4), (2**32 - 2, 0, 0o777), (0, 0), (10, 8192, n % 11, n))
         for n in range(MANY // 2)
     ]
-    return parse_table("shm", table.encode(), 4096) + queues
+    tables = {"shm": table.encode(), "sem": b"", "msg": b""}
+    return Inventory({kind: Table(kind, text, 4096) for kind, text in tables.items()}, queues)
 
 
 def test_fits_however_much_was_left_behind() -> None:
     """A namespace full of objects with hostile names makes one line of 64 KiB, with exact totals and counts."""
     objects = hostile_objects()
-    shown = [dict(each) for each in largest(objects, MANY)]
-    line = line_of({"leftovers": totals(objects), "objects": shown, "objects_omitted": 0})
+    shown = [dict(each) for each in objects.largest(MANY)]
+    line = line_of({"leftovers": objects.totals(), "objects": shown, "objects_omitted": 0})
     assert len(line) <= MAX_RECORD_BYTES
     found = json.loads(line)
-    assert found["leftovers"] == json.loads(json.dumps(totals(objects)))
+    assert found["leftovers"] == json.loads(json.dumps(objects.totals()))
     assert (found["leftovers"]["shm"]["count"], found["leftovers"]["mqueue"]["count"]) == (MANY // 2, MANY // 2)
     assert len(found["objects"]) + found["objects_omitted"] == MANY
     assert found["objects"] == shown[: len(found["objects"])]
@@ -164,7 +163,7 @@ def test_fits_however_much_was_left_behind() -> None:
 
 def test_uses_the_room_there_is() -> None:
     """No more objects are left out than necessary: what is free would not have held two more."""
-    shown = [dict(each) for each in largest(hostile_objects(), MANY)]
+    shown = [dict(each) for each in hostile_objects().largest(MANY)]
     line = line_of({"objects": shown, "objects_omitted": 0})
     rest = shown[len(json.loads(line)["objects"]) :]
     assert len(line) + sum(len(json.dumps(each, separators=(",", ":"))) + 1 for each in rest[:2]) > MAX_RECORD_BYTES
