@@ -143,6 +143,20 @@ def test_never_the_host_s_namespace(container: Container) -> None:
         file.write_text(json.dumps(entry))
 
 
+def test_never_for_a_container_in_the_host_s_namespace(start: Callable[..., Container]) -> None:
+    """One that shares it is known, and nothing is removed for it."""
+    container = start(ipc="host")
+    container.create().check()
+    run(*ISOLATED, PAYLOADS / "leave", "--shm=1").check()
+    try:
+        result = reap(container, "--kind=shm")
+        assert (result.code, result.stdout) == (69, "")
+        assert "shares the host's IPC namespace" in result.stderr
+        assert namespace.counts(Path("/proc/self/ns/ipc"))["shm"] == 1
+    finally:
+        run("ipcrm", "--all=shm").check()
+
+
 PRIVATE = {"shm 0x00000000": ""}
 STAYS = {
     **dict.fromkeys(

@@ -19,6 +19,7 @@ from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.leftovers import STAMPS
 from ipcwarden.core.objects import MOST_OBJECTS
+from ipcwarden.errors import NamespaceError
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.membership import enter
 from ipcwarden.host.namespace import join, open_pinned
@@ -102,7 +103,11 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them
     entry = choose(text, show.living(site.entries, site.boot, is_living))
     demand_namespace(site, f"reap {text}")
     identity = identity_of(entry)
-    assert identity is not None
+    if identity is None:
+        raise NamespaceError(
+            f"cannot reap '{text}': it shares the host's IPC namespace, where nothing is ever removed",
+            "ipcwarden audit tells what containers have left there",
+        )
     signal.alarm(_PATIENCE)
     room = enter(site.namespaces, identity.name)
     signal.alarm(0)
