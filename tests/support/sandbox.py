@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,17 +70,24 @@ class Container:
     process: subprocess.Popen[str]
     id: str = "c1"
     annotations: dict[str, str] = field(default_factory=dict)
+    own_pids: bool = False
+
+    @property
+    def pid(self) -> int:
+        """Its first process; with a pid namespace of its own that is a child of ours' child."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text()) if self.own_pids else self.process.pid
 
     @property
     def namespace(self) -> Path:
         """Its IPC namespace, while the process lives."""
-        return Path(f"/proc/{self.process.pid}/ns/ipc")
+        return Path(f"/proc/{self.pid}/ns/ipc")
 
     def state(self, status: str, **changes: Any) -> str:
         """Return the state JSON that runc would write."""
         state = {"ociVersion": "1.0.2", "id": self.id, "status": status, "bundle": str(self.bundle)}
         if status != "stopped":
-            state["pid"] = self.process.pid  # type: ignore[assignment]
+            state["pid"] = self.pid  # type: ignore[assignment]
         return json.dumps({**state, **changes})
 
     def configure(self, document: Mapping[str, Any] | str) -> None:
@@ -103,9 +111,16 @@ class Container:
         """Leave objects in its namespace."""
         run("nsenter", f"--ipc={self.namespace}", PAYLOADS / "leave", *what).check()
 
+    def work(self, *what: str) -> None:
+        """Let a worker of its, in its pid namespace, leave objects and end."""
+        run("nsenter", f"--ipc={self.namespace}", f"--pid=/proc/{self.pid}/ns/pid", PAYLOADS / "leave", *what).check()
+
     def kill(self) -> None:
         """End its process, and reap it."""
-        self.process.kill()
+        if not self.own_pids:
+            self.process.kill()
+        elif self.process.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)  # its parent reaps it, and ends
         self.process.wait()
         for stream in (self.process.stdout, self.process.stdin):
             if stream:
@@ -151,21 +166,51 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
+# Becomes the root of a user namespace, and has a child that is alone in pid and IPC namespaces of that.
+_USERNS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x30000000) == 0
+sys.stdin.readline()
+os.setresgid(0, 0, 0)
+os.setresuid(0, 0, 0)
+child = os.fork()
+if not child:
+    assert libc.unshare(0x08000000) == 0
+    os.execv(sys.argv[1], sys.argv[1:])
+os.waitpid(child, 0)
+"""
+
+
 def start(
-    root: Path, bundle: Path, *, ipc: str = "", userns: bool = False, threads: bool = False, name: str = "c1"
+    root: Path,
+    bundle: Path,
+    *,
+    ipc: str = "",
+    userns: bool = False,
+    threads: bool = False,
+    own_pids: bool = False,
+    makes: Sequence[str] = (),
+    name: str = "c1",
 ) -> Container:
-    """Start a process in a fresh IPC namespace (or the one at the path `ipc`, or "host"), and give it a bundle."""
-    waiting = [str(PAYLOADS / "leave"), "--wait"]
+    """Start a process in a fresh IPC namespace (or the one at the path `ipc`, or "host"), and give it a bundle.
+
+    With `own_pids` it has a pid namespace, too; its parent is in neither.  What it `makes` is leave's.
+    """
+    waiting = [str(PAYLOADS / "leave"), *makes, "--wait"]
     if threads:
         command = ["unshare", "--ipc", PYTHON, "-c", _THREADS]
     elif userns:
         command = ["unshare", "--user", "--ipc", "sh", "-c", f"read mapped; exec {' '.join(waiting)}"]
+        command = [PYTHON, "-c", _USERNS, *waiting] if own_pids else command
     elif ipc == "host":
         command = waiting
     elif ipc:
         command = ["nsenter", f"--ipc={ipc}", *waiting]
     else:
         command = ["unshare", "--ipc", *waiting]
+    if own_pids and not userns:
+        command = ["unshare", "--pid", "--fork", *command]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -175,7 +220,7 @@ def start(
         process.stdin.flush()
     assert process.stdout.readline().startswith("made"), "the container's process did not start"
     bundle.mkdir(parents=True, exist_ok=True)
-    container = Container(root, bundle, process, name)
+    container = Container(root, bundle, process, name, own_pids=own_pids)
     container.configure(config("host" if ipc == "host" else ipc or "private"))
     return container
 

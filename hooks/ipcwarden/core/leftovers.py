@@ -85,6 +85,21 @@ def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequen
     return {**told, "expected": inventory.totals(expected)} if expect else told
 
 
+def everything_told(inventory: Inventory, expect: Sequence[Selector]) -> dict[str, Document]:
+    """Return all that is in a namespace as a record tells it, but for its fate, and how much of it is `alarming`."""
+    every = {kind: range(len(inventory.tables.get(kind, inventory.queues))) for kind in KINDS}
+    expected = expected_in(inventory, every, expect)
+    names = {_name_of_object(inventory.object(kind, index)) for kind in expected for index in expected[kind]}
+    shown = inventory.largest()
+    told: dict[str, Document] = {
+        "totals": inventory.totals(),
+        "objects": [{**each, "expected": True} if _name_of_object(each) in names else {**each} for each in shown],
+        "objects_omitted": len(inventory) - len(shown),
+        "alarming": len(inventory) - len(names),
+    }
+    return {**told, "expected": inventory.totals(expected)} if expect else told
+
+
 def _removing(inventory: Inventory, groups: Iterable[Group]) -> dict[str, Document]:
     going = chosen_in(group for group in groups if not group[2])
     columns = {kind: inventory.tables[kind].column("id") for kind in going}

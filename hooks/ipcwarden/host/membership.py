@@ -195,6 +195,15 @@ def guests_at(directory: int, name: str) -> list[Guest]:
         posix.close(fd)
 
 
+def has_due(directory: int, name: str) -> bool:
+    """Tell whether anything is due to be removed in a room that others may have locked."""
+    try:
+        posix.stat(f"{name}/{_DUE}", dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def widened(directory: int, name: str) -> dict[str, int]:
     """Return the limits that have been raised in a namespace, by name; none where nothing can be read."""
     try:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
+PLANS = ("plan", "young", "stayed")  # what `member_seen` tells and the ledger does not keep: it is judged again
 _TOGETHER = 6.0  # seconds that all living pid namespaces have to answer: a container may have made thousands
 _BOOTTIME = 7  # CLOCK_BOOTTIME of clock_gettime(2), in which the kernel tells when a process started
 _SLACK = 1.0  # seconds: an object's times have no fractions

@@ -16,6 +16,7 @@ from ipcwarden.core.leftovers import (
     without,
 )
 from ipcwarden.core.record import line_of
+from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import peek
@@ -25,7 +26,7 @@ from ipcwarden.host.removal import remove
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import identity_of
 from ipcwarden.stages.orphans import ids_of_plan, look_around, member_seen, space_in, terms_in
-from ipcwarden.stages.site import moment
+from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,35 +71,53 @@ def clear(
     """Remove what one that has stopped has left in a namespace that others are in, and note what is due later.
 
     `document` is its entry, `member` what `member_seen` told and the entry has: where that is without `plan`, a killed
-    hook noted it, and all is judged again.  Returns what a record says of it.
+    hook noted it, and all is judged again.  Returns what a record says of it, and how much is `alarming`.  Where it
+    cannot be removed it stays: the findings are safe, and nobody asks twice.
     """
-    stayed: Stayed = {}
-    if document.get("leftovers") == "remove" and (member.get("plan") or member.get("young") or "plan" not in member):
-        fd = open_pinned(site.pins, str(document["pin"]), identity)
-        try:
-            seen: Document = member
-            if "plan" not in member:
-                seen = site.visit(fd, lambda: member_seen(site, document, identity, take_inventory(), company))
-            if isinstance(seen, dict):
-                earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # as it was told
-                stayed = merged(earlier, remove_planned(site, fd, seen["plan"]))  # type: ignore[arg-type]  # likewise
-                if seen["young"]:
-                    left = {name: document[name] for name in _OF_WHOM if name in document}
-                    room.put_due([*room.due(), {**left, "items": seen["young"]}])
-        finally:
-            posix.close(fd)
-    return _told_of_member(member, stayed)
-
-
-def _told_of_member(member: dict[str, Document], stayed: Stayed) -> dict[str, Document]:
     objects, removing = member["objects"], member["removing"]
     assert isinstance(objects, list)
     assert isinstance(removing, dict)
     found = [each for each in objects if isinstance(each, dict)]
-    names = ("leftovers", "objects_omitted", "expected")
-    told: dict[str, Document] = {name: member[name] for name in names if name in member}
-    told["alarming"] = int(str(member["alarming"])) + sum(map(len, stayed.values()))
+    told = _told_of_member(member)
+    try:
+        stayed = _cleared(site, document, identity, room, company, member)
+    except (NamespaceError, RecordError) as error:
+        complain(f"cannot remove what a container has left in a namespace of others: {error}")
+        return {**told, "objects": [{**each, "fate": "held", "why": each.get("why", "failed")} for each in found]}
+    told["alarming"] = int(str(told["alarming"])) + sum(map(len, stayed.values()))
     return {**told, **removed_told(found, removing["totals"], stayed)}  # type: ignore[arg-type]  # totals of ours
+
+
+def _told_of_member(member: dict[str, Document]) -> dict[str, Document]:
+    names = ("leftovers", "objects_omitted", "expected", "alarming")
+    return {name: member[name] for name in names if name in member}
+
+
+def _cleared(
+    site: Site,
+    document: dict[str, Document],
+    identity: Identity,
+    room: Room,
+    company: Mapping[str, dict[str, Document]],
+    member: dict[str, Document],
+) -> Stayed:
+    if document.get("leftovers") != "remove" or ("plan" in member and not member["plan"] and not member["young"]):
+        return {}
+    fd = open_pinned(site.pins, str(document["pin"]), identity)
+    try:
+        seen: Document = member
+        if "plan" not in member:
+            seen = site.visit(fd, lambda: member_seen(site, document, identity, take_inventory(), company))
+        if not isinstance(seen, dict):
+            return {}  # the others have left
+        earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # as it was told
+        stayed = merged(earlier, remove_planned(site, fd, seen["plan"]))  # type: ignore[arg-type]  # likewise
+        if seen["young"]:
+            left = {name: document[name] for name in _OF_WHOM if name in document}
+            room.put_due([*room.due(), {**left, "items": seen["young"]}])
+        return stayed
+    finally:
+        posix.close(fd)
 
 
 def collect_due(site: Site, name: str) -> list[dict[str, Document]]:
@@ -200,7 +219,11 @@ def _reaped(site: Site, fd: int, identity: Identity, due: dict[str, Document]) -
     assert isinstance(begun, dict)
     earlier: Stayed = due["stayed"]  # type: ignore[assignment]  # as it was planned
     stayed = merged(earlier, remove_planned(site, fd, due["plan"]))  # type: ignore[arg-type]  # likewise
-    told = _told_of_member(begun, stayed)
+    objects, removing = begun["objects"], begun["removing"]
+    told = {
+        **_told_of_member(begun),
+        **removed_told(objects, removing["totals"], stayed),  # type: ignore[arg-type,index,call-overload]  # as told
+    }
     del told["alarming"]
     namespace: dict[str, Document] = {
         "id": identity.id or None,

@@ -7,13 +7,15 @@ import posix
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.findings import drift
+from ipcwarden.core.leftovers import everything_told
 from ipcwarden.core.record import line_of
+from ipcwarden.core.selection import selectors_of
 from ipcwarden.core.usage import raised_peaks, usage_in
-from ipcwarden.errors import NamespaceError, RecordError
+from ipcwarden.errors import NamespaceError, RecordError, WardenError
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import take
-from ipcwarden.host.membership import enter
+from ipcwarden.host.membership import enter, has_due
 from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
@@ -29,6 +31,8 @@ from ipcwarden.stages.life import (
     wanted_of,
     was_shared,
 )
+from ipcwarden.stages.orphans import PLANS, member_seen
+from ipcwarden.stages.reaping import clear, collect_due
 from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
@@ -72,15 +76,18 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
     Returns the record; None where an earlier one had only to be delivered.
     """
     record: dict[str, Document] | None = None
+    member: dict[str, Document] | None = None
     subject = entry.document.get("subject")
     site.subject.update(subject if isinstance(subject, dict) else {})
     lines = undelivered_of(entry.document)
     resumed = entry.state == "stopping"
+    identity = identity_of(entry.document)
+    due = identity is not None and has_due(site.namespaces, identity.name)  # of others that have left before
     try:
         if entry.state in ("creating", "applied"):
-            _examine(site, entry, event)
+            member = _examine(site, entry, event)
         if entry.state == "stopping":
-            record = _free(site, entry, event)
+            record = _free(site, entry, event, member)
             lines.append(line_of(record))
         lines = still_to_log(site, entry, lines, resumed)
         try:
@@ -95,6 +102,11 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
     except BaseException:
         entry.release()
         raise
+    if identity is not None and due:
+        try:
+            collect_due(site, identity.name)
+        except WardenError as error:
+            complain(f"cannot remove what is due: {error}; a later stop or ipcwarden gc does it")
     return record
 
 
@@ -113,8 +125,11 @@ def still_to_log(site: Site, entry: Entry, lines: list[bytes], resumed: bool = F
     return lines
 
 
-def _examine(site: Site, entry: Entry, event: str) -> None:
-    """Put what is in the namespace into the ledger, before anything is freed."""
+def _examine(site: Site, entry: Entry, event: str) -> dict[str, Document] | None:
+    """Put what is in the namespace into the ledger, before anything is freed.
+
+    Returns what `member_seen` tells, with the plan of what is to be removed, if others are in there.
+    """
     identity = identity_of(entry.document)
     findings: dict[str, Document] = host_findings(site, entry) if entry.document.get("host") else {}
     if identity is not None and entry.document.get("boot") == site.boot:
@@ -127,35 +142,49 @@ def _examine(site: Site, entry: Entry, event: str) -> None:
             # A hook that died before it had pinned: nothing ever ran in the namespace, and it is gone.
             unborn = entry.state == "creating" and destroyed(identity)
             findings = {} if unborn else {"failure": str(error)}
+    member = findings.get("member")
+    if isinstance(member, dict):
+        findings = {**findings, "member": {name: member[name] for name in member if name not in PLANS}}
     entry.write(state="stopping", at=moment(), findings=findings)
+    return member if isinstance(member, dict) else None
 
 
 def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
+    company: dict[str, dict[str, Document]] = {}
+    room = enter(site.namespaces, identity.name)
+    if room:
+        try:
+            company = company_in(site, room, identity, entry.key)
+        finally:
+            room.leave()
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
     try:
-        findings = site.visit(fd, lambda: _seen(site, entry))
+        findings = site.visit(fd, lambda: _seen(site, entry, identity, company))
     finally:
         posix.close(fd)
     assert isinstance(findings, dict)
     return {**findings, **shm_seen(entry.document)}
 
 
-def _seen(site: Site, entry: Entry) -> dict[str, Document]:
+def _seen(site: Site, entry: Entry, identity: Identity, company: dict[str, dict[str, Document]]) -> dict[str, Document]:
     inventory = take_inventory()
     limits = read_limits()
     wanted = since_widened(site, entry.document, wanted_of(entry.document))
-    shown = inventory.largest()
+    shared = (company or entry.document.get("joined")) and not is_living(entry.document, site.boot)
+    member = member_seen(site, entry.document, identity, inventory, company) if shared else None
     return {
-        "totals": inventory.totals(),
-        "objects": [dict(each) for each in shown],
-        "objects_omitted": len(inventory) - len(shown),
+        **everything_told(inventory, selectors_of(entry.document.get("expect"))),
+        **({"member": member} if member else {}),
         "drift": drift(wanted, limits) if site.subject["enforced"] else [],
         "used": texts(usage_in(inventory, posix.sysconf("SC_PAGE_SIZE"))),
     }
 
 
-def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
-    """Unpin, prove, and return the record."""
+def _free(site: Site, entry: Entry, event: str, member: dict[str, Document] | None) -> dict[str, Document]:
+    """Remove what a member of a shared namespace has left, unpin, prove, and return the record.
+
+    `member` is what `_examine` returned; without it the entry says what a killed hook has found.
+    """
     at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
     if entry.document.get("host"):
         return host_record(site, entry, event, at)
@@ -163,6 +192,7 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     others: list[Document] = []
     gone: bool | None = True
     company: dict[str, dict[str, Document]] = {}
+    cleared: dict[str, Document] = {}
     if identity is None or entry.document.get("boot") != site.boot:
         unpin(site.pins, str(entry.document["pin"]))
     else:
@@ -171,6 +201,9 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
             company = company_in(site, room, identity, entry.key) if room else {}
             container = site.subject["container"]
             keep_pinned(site, company, container if isinstance(container, dict) else None)
+            member = member or _noted_member(entry)
+            if room and member and (company or entry.document.get("joined")):
+                cleared = clear(site, entry.document, identity, room, company, member)
             unpin(site.pins, str(entry.document["pin"]))
             if room:
                 room.remove(entry.key)
@@ -188,10 +221,16 @@ def _free(site: Site, entry: Entry, event: str) -> dict[str, Document]:
         "destroyed": gone,
         "holders": others,
     }
-    told = {**_told(site, entry, held, in_use), **_peaks(entry)}
+    told = {**_told(site, entry, held, in_use, cleared), **_peaks(entry)}
     if told.get("drift"):
         told["causes"] = causes_of(entry.document, bool(namespace["shared"]))
     return site.record("error" if "message" in told else event, time=at, namespace=namespace, **told)
+
+
+def _noted_member(entry: Entry) -> dict[str, Document] | None:
+    findings = entry.document.get("findings")
+    member = findings.get("member") if isinstance(findings, dict) else None
+    return member if isinstance(member, dict) else None
 
 
 def _peaks(entry: Entry) -> dict[str, Document]:
@@ -203,10 +242,11 @@ def _peaks(entry: Entry) -> dict[str, Document]:
     return {"peaks": texts(peaks)} if peaks else {}
 
 
-def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Document]:
+def _told(site: Site, entry: Entry, held: bool, in_use: bool, cleared: dict[str, Document]) -> dict[str, Document]:
     """Return what a record says of the findings.
 
-    `held` where something still has the namespace, `in_use` where that is the container's company, or itself.
+    `held` where something still has the namespace, `in_use` where that is the container's company, or itself; `cleared`
+    is what became then of what the container has left.
     """
     findings = entry.document.get("findings")
     assert isinstance(findings, dict)
@@ -214,15 +254,18 @@ def _told(site: Site, entry: Entry, held: bool, in_use: bool) -> dict[str, Docum
         return {"reason": "namespace", "message": findings["failure"]}
     if "totals" not in findings:
         return {}  # of an earlier boot, or never pinned: whatever there was went with it
-    objects = findings["objects"]
+    objects, fate = findings["objects"], "held" if held else "freed"
     assert isinstance(objects, list)
-    if held and objects and not in_use:
-        site.alert(f"container '{entry.key}' left objects in an IPC namespace that something still holds")
-    fate = "held" if held else "freed"
-    return {
+    told: dict[str, Document] = {
         "present" if in_use else "leftovers": findings["totals"],
         "objects": [{**each, "fate": fate} for each in objects if isinstance(each, dict)],
-        "objects_omitted": findings["objects_omitted"],
-        "drift": findings["drift"],
-        **{name: findings[name] for name in ("dev_shm",) if name in findings},
+        **{name: findings[name] for name in ("objects_omitted", "drift")},
+        **{name: findings[name] for name in ("dev_shm", "expected") if name in findings},
     }
+    alarming = findings.get("alarming", len(objects)) if held and not in_use else 0
+    if in_use and cleared:
+        alarming = cleared["alarming"]
+        told.update({name: cleared[name] for name in cleared if name != "alarming"})
+    if alarming:
+        site.alert(f"container '{entry.key}' left objects in an IPC namespace that something still holds")
+    return told
