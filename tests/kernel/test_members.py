@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support import namespace
-from support.sandbox import profile, put_in_force
+from support.sandbox import HOOK, PYTHON, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from support.sandbox import Container
 
@@ -223,3 +226,229 @@ def test_a_maker_that_left_the_namespace_lives(start: Start, root: Path) -> None
         maker.communicate("\n")
     assert (counts(record), counts(record, "present")) == ([0] * 4, [1, 0, 0, 0])
     assert standing(stays) == [1, 0, 0, 0]
+
+
+def due(root: Path) -> Path | None:
+    """Find the file of what is due."""
+    rooms = (root / "run" / "ipcwarden" / "namespaces").iterdir()
+    return next((room / ".due" for room in rooms if (room / ".due").exists()), None)
+
+
+def let_time_pass(root: Path) -> None:
+    """Make what is due as old as it has to be."""
+    file = due(root)
+    assert file is not None
+    noted = json.loads(file.read_text())
+    for each in noted:
+        each["reap"] = [{**selector, "age": 0} for selector in each["reap"]]
+    file.write_text(json.dumps(noted))
+
+
+YOUNG = {"reap": reap(17, 18, 19, age=3600)}
+
+
+def collected(container: Container) -> list[dict[str, Any]]:
+    """Return the records of what was collected of a container."""
+    found = [each for each in container.records() if each["event"] == "collected"]
+    for each in found:
+        validate(each, "audit-v1")
+    return [each for each in found if each["container"]["id"] == container.id]
+
+
+@pytest.mark.parametrize("who", ["gc", "a later stop"])
+def test_what_is_too_young_is_removed_later(start: Start, root: Path, who: str) -> None:
+    """What is younger than `reap` wants stays due, and goes by a later look, which says who had left it."""
+    stays, goes = pod(start, root, **YOUNG)
+    later = start(ipc=str(stays.namespace), own_pids=True)
+    later.create().check()
+    goes.work(*KEYED)
+    assert told(stop(goes)) == dict.fromkeys(KINDS, ("proven", "held", "young"))
+    gc(root)
+    assert standing(stays) == [1, 1, 1, 0]
+    assert collected(goes) == []
+    let_time_pass(root)
+    gc(root) if who == "gc" else stop(later)
+    assert standing(stays) == [0] * 4
+    assert due(root) is None
+    [record] = collected(goes)
+    assert counts(record, "removed") == [1, 1, 1, 0]
+    assert told(record) == dict.fromkeys(KINDS, ("proven", "removed", ""))
+    assert record["stage"] == ("gc" if who == "gc" else "poststop")
+
+
+def test_what_is_due_and_comes_into_use_stays(start: Start, root: Path) -> None:
+    """What a living one has begun to use since is no longer due."""
+    stays, goes = pod(start, root, **YOUNG)
+    goes.work("--sem=1", "--sem-op", "--sem-key=18")
+    stop(goes)
+    operate = "import ctypes; assert ctypes.CDLL(None).semctl(0, 0, 16, 1) == 0"
+    pids = f"--pid=/proc/{stays.pid}/ns/pid"
+    run("nsenter", f"--ipc={stays.namespace}", pids, "python3", "-c", operate).check()
+    let_time_pass(root)
+    gc(root)
+    assert standing(stays) == [0, 1, 0, 0]
+    assert (due(root), collected(goes)) == (None, [])
+
+
+def test_what_is_due_goes_with_the_namespace(start: Start, root: Path) -> None:
+    """The last one's end tells of what was due, too, and nothing is noted of it any more."""
+    stays, goes = pod(start, root, **YOUNG)
+    goes.work(*KEYED)
+    stop(goes)
+    record = stop(stays)
+    assert counts(record) == [1, 1, 1, 0]
+    assert record["namespace"]["destroyed"] is True
+    assert list((root / "run" / "ipcwarden" / "namespaces").iterdir()) == []
+
+
+def test_a_removal_of_what_is_due_that_was_killed(start: Start, root: Path) -> None:
+    """What a killed gc had begun to remove is recorded by the next one, with what is left to remove."""
+    stays, goes = pod(start, root, **YOUNG)
+    goes.work(*KEYED)
+    stop(goes)
+    let_time_pass(root)
+    log = root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.rename(log.with_suffix(".kept"))
+    log.mkdir()  # so the record cannot be written: as if it had been killed before
+    run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc")
+    log.rmdir()
+    log.with_suffix(".kept").rename(log)
+    assert standing(stays) == [0] * 4
+    assert due(root) is not None
+    gc(root)
+    [record] = collected(goes)
+    assert counts(record, "removed") == [1, 1, 1, 0]
+    assert due(root) is None
+
+
+def test_gc_does_the_same(start: Start, root: Path) -> None:
+    """Of a member whose poststop never came gc tells and removes the same."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=2", "--msg=1")
+    goes.kill()
+    gc(root)
+    [record] = collected(goes)
+    assert (counts(record), counts(record, "removed")) == ([2, 0, 1, 0], [2, 0, 0, 0])
+    assert standing(stays) == [0, 0, 1, 0]
+
+
+def finish_half_way(container: Container) -> None:
+    """Let poststop be killed once its findings are safe: at the first removal."""
+    calls = "shmctl,semctl,msgctl"
+    strace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", "inject=shmctl:signal=KILL:when=1"]
+    hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(container.root), "poststop"]
+    assert run(*strace, *hook, stdin=container.state("stopped")).code == -signal.SIGKILL
+
+
+def test_a_removal_that_was_killed(start: Start, root: Path) -> None:
+    """A gc that finds what a killed poststop was about to remove looks again, removes it, and tells all of it."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=3")
+    goes.kill()
+    finish_half_way(goes)
+    [entry] = [each for each in goes.entries() if each.startswith(goes.id)]
+    document = json.loads((root / "run" / "ipcwarden" / "containers" / entry).read_text())
+    assert document["state"] == "stopping"
+    assert document["findings"]["member"]["removing"]["ids"] == {"shm": [[0, 2]]}
+    assert standing(stays) == [3, 0, 0, 0]
+    [first, *_] = namespace.objects(stays.namespace, "shm")
+    run("nsenter", f"--ipc={stays.namespace}", "ipcrm", "-m", first["id"]).check()  # what it had got to
+    gc(root)
+    [record] = collected(goes)
+    assert (counts(record), counts(record, "removed")) == ([3, 0, 0, 0], [3, 0, 0, 0])
+    assert {each["fate"] for each in record["objects"]} == {"removed"}
+    assert standing(stays) == [0] * 4
+
+
+def test_what_comes_into_use_meanwhile_stays(start: Start, root: Path) -> None:
+    """What a living one has begun to use since poststop was killed is not removed."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=2")
+    goes.kill()
+    finish_half_way(goes)
+    use = "import ctypes; c=ctypes.CDLL(None); c.shmat.restype=ctypes.c_void_p; assert c.shmat(1, None, 0) > 0"
+    pids = f"--pid=/proc/{stays.pid}/ns/pid"
+    run("nsenter", f"--ipc={stays.namespace}", pids, "python3", "-c", use).check()
+    gc(root)
+    [record] = collected(goes)
+    assert (counts(record), counts(record, "removed")) == ([2, 0, 0, 0], [1, 0, 0, 0])
+    assert {each["id"]: each.get("why") for each in record["objects"]} == {0: None, 1: "in-use"}
+    assert standing(stays) == [1, 0, 0, 0]
+
+
+EXPECT = ({"kind": "shm", "key": "0x00000011", "count": 1}, {"kind": "sem"})
+
+
+def test_what_is_expected(start: Start, root: Path) -> None:
+    """What `expect` announces is marked and summed up, as far as it goes; the rest alarms."""
+    stays, goes = pod(start, root, expect=EXPECT)
+    goes.work("--shm=2", "--shm-key=17", "--sem=1")
+    record = stop(goes)
+    assert counts(record, "expected") == [1, 1, 0, 0]
+    assert {(each["kind"], each.get("key")): each.get("expected") for each in record["objects"]} == {
+        ("shm", "0x00000011"): True,
+        ("shm", "0x00000012"): None,
+        ("sem", "0x00000000"): True,
+    }
+    stop(stays)
+
+
+def test_what_is_expected_of_a_private_namespace(start: Start, root: Path) -> None:
+    """So it is in a namespace of a container's own."""
+    put_in_force(root, profile(expect=EXPECT))
+    container = start()
+    container.create().check()
+    container.leave("--shm=2", "--shm-key=17")
+    record = stop(container)
+    assert counts(record, "expected") == [1, 0, 0, 0]
+    assert [each.get("expected") for each in record["objects"]] == [True, None]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_living_one_that_lets_nobody_look(start: Start, root: Path, sent: signal.Signals) -> None:
+    """Where the container's root kills or stops whoever looks from its pid namespace, nothing is proven or removed."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=1")
+    hunt = (
+        "import os\nprint('there', flush=True)\nme = os.getpid()\n"
+        f"while True:\n for pid in range(me + 1, me + 20):\n  try:\n   os.kill(pid, {int(sent)})\n"
+        "  except OSError:\n   pass"
+    )
+    pids = f"--pid=/proc/{stays.pid}/ns/pid"
+    with subprocess.Popen(["nsenter", pids, "python3", "-c", hunt], stdout=subprocess.PIPE, text=True) as hunter:
+        assert hunter.stdout is not None
+        hunter.stdout.readline()
+        record = stop(goes)
+        for child in Path(f"/proc/{hunter.pid}/task/{hunter.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        hunter.wait()
+    assert told(record) == {"shm": ("unknown", "held", "unknown")}
+    assert record["objects"][0]["evidence"] == ["no-answer"]
+    assert standing(stays) == [1, 0, 0, 0]
+
+
+def test_a_namespace_of_a_user_namespaces(start: Start, root: Path) -> None:
+    """What is left in a namespace that a user namespace owns is told and removed as in any other."""
+    put_in_force(root, profile(leftovers="remove"))
+    stays = start(userns=True, own_pids=True)
+    stays.create().check()
+    goes = start(ipc=str(stays.namespace), own_pids=True)
+    goes.create().check()
+    stays.work("--shm=1")
+    goes.work("--shm=1")
+    record = stop(goes)
+    assert (told(record), counts(record)) == ({"shm": ("proven", "removed", "")}, [1, 0, 0, 0])
+    assert standing(stays) == [1, 0, 0, 0]
+
+
+def test_a_private_namespace_costs_nothing(container: Container) -> None:
+    """A container alone in its namespace has no baseline, and nobody is asked at its end."""
+    container.create().check()
+    assert "baseline" not in container.entry()
+    container.leave("--shm=1")
+    container.kill()
+    strace = ["strace", "-f", "-qq", "-o", str(container.bundle / "calls"), "-e", "trace=fork,vfork,clone,clone3"]
+    hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(container.root), "poststop"]
+    run(*strace, *hook, stdin=container.state("stopped")).check()
+    assert (container.bundle / "calls").read_text() == ""
+    assert "confidence" not in container.records()[-1]["objects"][0]

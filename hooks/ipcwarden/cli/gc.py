@@ -10,13 +10,16 @@ import time
 import click
 
 from ipcwarden import privileges
+from ipcwarden.cli import extract
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.policy import STALE_PINS
 from ipcwarden.errors import PolicyError, WardenError
+from ipcwarden.host.membership import has_due, names
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, find_stale, strays, tidy
 from ipcwarden.stages.company import protect_joined
+from ipcwarden.stages.reaping import collect_due
 from ipcwarden.stages.site import Site, complain
 
 TYPE_CHECKING = False
@@ -118,6 +121,8 @@ def collect_all(site: Site, release: bool, older_than: float, report: Report) ->
     # Only now: an unreadable entry's pin is a stray.
     for stray in [stray for name in strays(site) if (stray := adopt(site, name))]:
         _collect(site.root, stray, older_than, report)
+    for room in [name for name in names(site.namespaces) if has_due(site.namespaces, name)]:
+        _remove_due(site.root, room, report)
     _keep_limits(site.root, report)
     report.stuck = not all(each.is_young(older_than) for each in _warn(site, report))
 
@@ -139,6 +144,20 @@ def _warn(site: Site, report: Report) -> list[Due]:
         complain(f"the namespace of {each.container} is still pinned, {seconds // 60} min after it was found gone")
         report.add("stale", each.container, each.reason, seconds=seconds)
     return found
+
+
+def _remove_due(root: str, room: str, report: Report) -> None:
+    """Remove, in a child likewise, what members of a shared namespace have left that was too young then."""
+    try:
+        found = ask(
+            lambda: [extract.text(each, "container", "id") for each in collect_due(site_in_child(root, "gc"), room)]
+        )
+    except WardenError as error:
+        complain(f"cannot remove what is due in the namespace {room}: {error}")
+        report.add("failed", "", "due", error=str(error))
+        return
+    for container in found if isinstance(found, list) else []:
+        report.add("collected", str(container), "due", f"removed what {container} left")
 
 
 def _keep_limits(root: str, report: Report) -> None:

@@ -137,12 +137,13 @@ def member_seen(
 ) -> dict[str, Document] | None:
     """Return what one has left of `inventory` whose entry this is, in the current IPC namespace.
 
-    None where nobody else is in there: then all is its.  Beside what `leftovers_told` tells, `plan` and `young` are
-    what is to be removed, now and later; `stayed` is what an earlier plan had, and will not be removed after all.
+    None where nobody lives in there any more: then the last one's end tells of all that stands.  Beside what
+    `leftovers_told` tells, `plan` and `young` are what is to be removed, now and later, and `stayed` what an earlier
+    plan had and will not be removed after all.
     """
     before = before_in(document)
     outlook = look_around(site, identity, inventory, company, before or {})
-    if not company and not outlook.inhabited:
+    if not outlook.inhabited:
         return None
     sight = outlook.of(space_in(document), before is not None)
     groups = leftovers_in(inventory, sight, before or {}, terms_in(document), time.time())

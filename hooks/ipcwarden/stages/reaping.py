@@ -123,7 +123,7 @@ def _cleared(
 def collect_due(site: Site, name: str) -> list[dict[str, Document]]:
     """Remove what is due in the namespace whose room this is, if it is old enough by now and still nobody's.
 
-    Returns the records about those who had left it, which the log has then.  Raises `WardenError`.
+    Returns the records about those who had left what is gone now, which the log has then.  Raises `WardenError`.
     """
     room = enter(site.namespaces, name)
     if room is None:
@@ -147,9 +147,10 @@ def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
         looked = [each for each in (seen if isinstance(seen, list) else []) if isinstance(each, dict)]
         room.put_due([{name: each[name] for name in each if name not in ("plan", "stayed")} for each in looked])
         records = [_reaped(site, fd, identity, each) for each in looked if "begun" in each]
+        records = [each for each in records if "removed" in each]
     finally:
         posix.close(fd)
-    lines = [line_of(each) for each in records if "removed" in each]
+    lines = [line_of(each) for each in records]
     if any("begun" in each for each in due):
         lines = unwritten(site.places.logs, lines)
     if lines:
