@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ import pytest
 
 from support import namespace
 from support.bundle import PAYLOADS
-from support.sandbox import PYTHON, Container, config, profile, put_in_force
+from support.sandbox import PYTHON, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from support.sandbox import Container
     from support.shell import Result
 
 IPCWARDEN = REPOSITORY / ".venv" / "bin" / "ipcwarden"
@@ -60,57 +62,24 @@ def leave_dead(container: Container, *what: str) -> None:
 
 
 @pytest.fixture
-def isolated(root: Path, scratch: Path) -> Iterator[Callable[..., Container]]:
-    """Start containers that have pid namespaces of their own, as engines make them; they end with the test."""
-    started: list[Container] = []
+def isolated(start: Callable[..., Container]) -> Callable[..., Container]:
+    """Start governed containers that have pid namespaces of their own, as engines make them."""
 
-    def isolated(name: str, ipc: str = "") -> Container:
-        entering = ["nsenter", f"--ipc={ipc}"] if ipc else ["unshare", "--ipc"]
-        outer = subprocess.Popen(
-            [*ISOLATED, *entering, PAYLOADS / "leave", "--wait"], stdout=subprocess.PIPE, text=True
-        )
-        assert outer.stdout is not None
-        assert outer.stdout.readline().startswith("made")
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-        bundle = scratch / "bundles" / name
-        bundle.mkdir(parents=True)
-        container = Container(root, bundle, _Init(outer, int(children.read_text())), name)  # type: ignore[arg-type]
-        container.configure(config(ipc or "private"))
+    def isolated(**options: Any) -> Container:
+        container = start(own_pids=True, **options)
         container.create().check()
-        started.append(container)
         return container
 
-    yield isolated
-    for container in started:
-        container.kill()
-        container.poststop()
-
-
-class _Init:
-    """The first process of a pid namespace, which is a child of the one that we started."""
-
-    def __init__(self, outer: subprocess.Popen[str], pid: int) -> None:
-        self.outer, self.pid, self.stdout, self.stdin = outer, pid, outer.stdout, None
-
-    def kill(self) -> None:
-        self.outer.kill()
-
-    def wait(self) -> None:
-        self.outer.wait()
+    return isolated
 
 
 @pytest.fixture
 def living(isolated: Callable[..., Container]) -> Container:
     """Give a governed container in whose namespace others have left things."""
-    container = isolated("living")
+    container = isolated()
     leave_dead(container, *MAKE, "--mqueue-name=dead")
     leave_dead(container, "--shm=1", "--sem=1", "--sem-op", "--msg=1", *KEYED)
     return container
-
-
-def leave_own(container: Container, *what: str) -> None:
-    """Leave objects as a worker of the container's does that has ended since."""
-    run("nsenter", f"--target={container.process.pid}", "--ipc", "--pid", PAYLOADS / "leave", *what).check()
 
 
 def test_never_the_host_s_namespace(container: Container) -> None:
@@ -185,9 +154,9 @@ def test_a_kind_goes_that_is_named(living: Container) -> None:
 
 def test_the_living_lose_nothing(living: Container, isolated: Callable[..., Container]) -> None:
     """What workers of living containers made stays, though they have ended, and what a living process has attached."""
-    other = isolated("other", ipc=str(living.namespace))
-    leave_own(living, *MAKE, "--mqueue-name=own")
-    leave_own(other, "--shm=1", "--shm-key=0x1", "--sem=1", "--sem-key=0x1", "--sem-op", "--msg=1", "--msg-key=0x1")
+    other = isolated(ipc=str(living.namespace))
+    living.work(*MAKE, "--mqueue-name=own")
+    other.work("--shm=1", "--shm-key=0x1", "--sem=1", "--sem-key=0x1", "--sem-op", "--msg=1", "--msg-key=0x1")
     reaped(living, "--kind=shm", "--kind=sem", "--kind=msg")
     assert namespace.counts(living.namespace) == {"shm": 2, "sem": 2, "msg": 2, "mqueue": 2}
 
@@ -258,14 +227,14 @@ def test_it_is_recorded(living: Container) -> None:
     found = {each.get("key", each.get("name")): each for each in record["objects"] if each["kind"] in ("shm", "mqueue")}
     assert [found[key]["fate"] for key in ("0x00000000", "0x00004711", "/dead")] == ["removed", "held", "held"]
     assert found["0x00000000"]["confidence"] == "proven"
-    assert record["namespace"]["holders"] == [{"pid": living.process.pid, "command": "leave"}]
+    assert record["namespace"]["holders"] == [{"pid": living.pid, "command": "leave"}]
     shown = run(IPCWARDEN, "--root", living.root, "audit", "--event=collected").check().stdout
     assert "1 shm 4 KiB removed by " in shown
 
 
 def test_nothing_to_free_is_no_event(isolated: Callable[..., Container]) -> None:
     """In an empty namespace it says so, ends well, and records nothing."""
-    container = isolated("empty")
+    container = isolated()
     before = container.records()
     assert reap(container).check().stdout == "freed: nothing; kept: nothing\n"
     assert container.records() == before
@@ -300,29 +269,66 @@ def test_what_cannot_be_removed_is_a_failure(living: Container) -> None:
     assert [record["event"] for record in living.records()] == ["applied"]
 
 
+def is_waiting_for(file: Path) -> bool:
+    """Tell whether somebody waits for a lock on a file."""
+    place = f":{file.stat().st_ino} "
+    return any("->" in line and place in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def begin(living: Container, locked: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a reap that comes to wait for a lock on a file or directory; return that lock's descriptor, too."""
+    fd = os.open(locked, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    command = [str(IPCWARDEN), "--root", str(living.root), "reap", living.id]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True, start_new_session=True), fd
+
+
 def test_no_stage_comes_between(living: Container) -> None:
     """It waits for whoever has the namespace's directory locked."""
     [room] = (living.root / "run" / "ipcwarden" / "namespaces").iterdir()
-    fd = os.open(room, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    command = [str(IPCWARDEN), "--root", str(living.root), "reap", living.id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        waiting = f":{room.stat().st_ino} "
-        until(
-            lambda: any("->" in line and waiting in line for line in Path("/proc/locks").read_text().splitlines()),
-            "it to wait",
-        )
-        assert namespace.counts(living.namespace)["shm"] == 2
-        os.close(fd)
-        assert process.wait() == 0
+    process, fd = begin(living, room)
+    until(lambda: is_waiting_for(room), "it to wait")
+    assert namespace.counts(living.namespace)["shm"] == 2
+    os.close(fd)
+    assert process.wait() == 0
     assert namespace.counts(living.namespace)["shm"] == 1
+
+
+def test_an_interrupt_before_ends_it(living: Container) -> None:
+    """Who has thought better of it while it waits gets nothing removed."""
+    [room] = (living.root / "run" / "ipcwarden" / "namespaces").iterdir()
+    process, fd = begin(living, room)
+    until(lambda: is_waiting_for(room), "it to wait")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    until(lambda: not is_waiting_for(room), "nobody to wait")
+    os.close(fd)
+    assert namespace.counts(living.namespace)["shm"] == 2
+
+
+def test_an_interrupt_after_loses_no_record(living: Container) -> None:
+    """What has been removed is recorded, also where nobody waits for it any more."""
+    log = living.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    process, fd = begin(living, log)
+    until(lambda: namespace.counts(living.namespace)["shm"] == 1, "the removal")
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait()
+    os.close(fd)
+
+    def is_recorded() -> bool:
+        run(
+            IPCWARDEN, "--root", living.root, "gc"
+        ).check()  # it may have waited too long for us, and left it in the ledger
+        return living.records()[-1]["event"] == "collected"
+
+    until(is_recorded, "the record")
 
 
 def test_a_pod_is_meant_by_its_name(living: Container, isolated: Callable[..., Container]) -> None:
     """What Kubernetes calls a pod means its namespace; the record is about the sandbox that made it."""
     subject = living.entry()["subject"]
     put_terms(living, subject={**subject, "container": {**subject["container"], "pod": "web", "namespace": "shop"}})
-    isolated("member", ipc=str(living.namespace))
+    isolated(ipc=str(living.namespace))
     assert reap(living, text="shop/web").check().stdout.splitlines()[-1].startswith("freed: 1 shm")
     assert living.records()[-1]["container"]["pod"] == "web"
 

@@ -90,9 +90,6 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them
 
     Raises `NotRunning`, `UsageError`, and what a namespace or a record can fail by.
     """
-    # Whoever sends these to a terminal's processes ends the one that waits for us: what is removed is recorded.
-    for each in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
     privileges.settle()
     site = Site(root, "reap")
     site.go_home()
@@ -113,6 +110,9 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them
     signal.alarm(0)
     if room is None:
         raise show.absent(text)  # it has just ended
+    # From now on an interrupt ends the one that waits for us: what is removed is recorded all the same.
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     try:
         others = holders(identity.device, identity.inode)
         inventory, outcomes = _reap_here(site, entry, identity, room, kinds, dry_run)
