@@ -356,6 +356,26 @@ def test_gc_tells_it_too(host: Callable[..., Container]) -> None:
     assert container.entries() == []
 
 
+def test_what_was_found_is_not_looked_for_again(host: Callable[..., Container]) -> None:
+    """Where a hook was killed once the findings were safe, gc tells those, whatever has come since."""
+    container = host()
+    leave("--shm=1")
+    findings = {
+        "totals": {kind: {"count": 0, "bytes": 0, "claimed": 0} for kind in ("shm", "sem", "msg", "mqueue")},
+        "objects": [],
+        "objects_omitted": 0,
+        "alarming": 0,
+    }
+    [name] = container.entries()
+    file = container.root / "run" / "ipcwarden" / "containers" / name
+    file.write_text(json.dumps({**container.entry(), "state": "stopping", "findings": findings}))
+    container.kill()
+    run(CLI, "--root", container.root, "gc").check()
+    record = container.records()[-1]
+    validate(record, "audit-v1")
+    assert (record["event"], record["objects"]) == ("collected", [])
+
+
 def test_gc_leaves_the_living_alone(host: Callable[..., Container]) -> None:
     """A container that runs keeps its entry; with --release what is there is present, not left over."""
     container = host()
