@@ -460,6 +460,7 @@ def test_leftovers_are_told_to_the_journal(host: Callable[..., Container], root:
         leave("--shm=1")
         record = last(container)
         assert record["objects"][0]["expected"] is True
+        assert record["expected"]["shm"]["count"] == 1
         with pytest.raises(BlockingIOError):
             journal.recv(4096)
         container = host()

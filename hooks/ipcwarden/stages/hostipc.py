@@ -15,9 +15,10 @@ from ipcwarden.core.hostipc import (
     new_since,
     trace_of,
 )
+from ipcwarden.core.leftovers import expected_in
 from ipcwarden.core.objects import Inventory, Table
 from ipcwarden.core.ranges import numbers_in, ranges_of
-from ipcwarden.core.selection import Expectations, queue_name, selectors_of
+from ipcwarden.core.selection import queue_name, selectors_of
 from ipcwarden.core.shmfiles import files_document, shm_source
 from ipcwarden.errors import KernelError
 from ipcwarden.files import read
@@ -82,24 +83,27 @@ def host_findings(site: Site, entry: Entry) -> dict[str, Document]:
     life = _life_of(document)
     verdicts = _judged(site, document, inventory, life, _used_by_others(site, entry.key, inventory))
     chosen = {kind: list(these) for kind, these in verdicts.items()}
-    named: dict[tuple[str, int | str], tuple[Verdict, bool]] = {}
-    expected = Expectations(selectors_of(document.get("expect")))
-    for kind, these in verdicts.items():
-        for index, verdict in these.items():
-            found = inventory.object(kind, index)
-            named[_name_in(found)] = (verdict, expected.takes(found))
+    expect = selectors_of(document.get("expect"))
+    expected = expected_in(inventory, chosen, expect)
+    marked = {(kind, index) for kind, indices in expected.items() for index in indices}
+    named = {
+        _name_in(inventory.object(kind, index)): (verdict, (kind, index) in marked)
+        for kind, these in verdicts.items()
+        for index, verdict in these.items()
+    }
     told: list[Document] = []
     for each in inventory.largest(chosen=chosen):
         verdict, is_expected = named[_name_in(each)]
         what: dict[str, Document] = {**each, "confidence": verdict.confidence, "evidence": list(verdict.evidence)}
         told.append({**what, "expected": True} if is_expected else what)
-    return {
+    findings: dict[str, Document] = {
         "totals": inventory.totals(chosen),
         "objects": told,
         "objects_omitted": len(named) - len(told),
         "alarming": sum(not is_expected and verdict.confidence != UNKNOWN for verdict, is_expected in named.values()),
         **_new_files(document, life),
     }
+    return {**findings, "expected": inventory.totals(expected)} if expect else findings
 
 
 def host_record(site: Site, entry: Entry, event: str, at: str) -> dict[str, Document]:
@@ -127,7 +131,7 @@ def host_record(site: Site, entry: Entry, event: str, at: str) -> dict[str, Docu
         "objects_omitted": findings["objects_omitted"],
         "drift": [],
     }
-    told.update({name: findings[name] for name in ("dev_shm",) if name in findings})
+    told.update({name: findings[name] for name in ("dev_shm", "expected") if name in findings})
     return site.record(event, time=at, namespace=namespace, **told)
 
 
