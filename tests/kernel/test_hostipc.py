@@ -206,13 +206,15 @@ def test_the_uid_is_as_the_host_numbers_it(start: Callable[..., Container]) -> N
         text=True,
     ) as process:
         assert process.stdout is not None
-        process.stdout.readline()
-        Path(f"/proc/{process.pid}/uid_map").write_text("0 100000 65536", encoding="ascii")
-        container = start(ipc="host")
-        container.configure({**config("host"), "process": {"user": {"uid": 5}}})
-        container.create(pid=process.pid).check()
-        assert container.entry()["uid"] == 100_005
-        process.kill()
+        try:
+            process.stdout.readline()
+            Path(f"/proc/{process.pid}/uid_map").write_text("0 100000 65536", encoding="ascii")
+            container = start(ipc="host")
+            container.configure({**config("host"), "process": {"user": {"uid": 5}}})
+            container.create(pid=process.pid).check()
+            assert container.entry()["uid"] == 100_005
+        finally:
+            process.kill()  # or whatever failed would wait for it
     leave("--shm=1", uid=100_005)
     assert judged(last(container)) == [("shm", "plausible")]
 

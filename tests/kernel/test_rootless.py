@@ -248,17 +248,19 @@ def test_facts(engine: Engine, rootless: bool, event: str) -> None:
 def test_the_hosts_namespace(engine: Engine) -> None:
     """A container with --ipc=host is met as the profile says, here too."""
     command = engine.within(PAYLOADS / "leave", "--wait")
+    host = Path("/proc/self/ns/ipc")
     with subprocess.Popen([str(each) for each in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        container = engine.start()
-        container.configure(config("host"))
-        engine.hook("createRuntime", container, pid=process.pid).check()
-        host = Path("/proc/self/ns/ipc")
-        before = {each["id"] for each in namespace.objects(host, "shm")}
-        run(*engine.within(PAYLOADS / "leave", "--shm=1")).check()
-        [left] = [each["id"] for each in namespace.objects(host, "shm") if each["id"] not in before]
-        process.kill()
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            container = engine.start()
+            container.configure(config("host"))
+            engine.hook("createRuntime", container, pid=process.pid).check()
+            before = {each["id"] for each in namespace.objects(host, "shm")}
+            run(*engine.within(PAYLOADS / "leave", "--shm=1")).check()
+            [left] = [each["id"] for each in namespace.objects(host, "shm") if each["id"] not in before]
+        finally:
+            process.kill()  # or whatever failed would wait for it
     engine.hook("poststop", container).check()
     run("ipcrm", "-m", left).check()
     skipped, record = engine.records()[-2:]
