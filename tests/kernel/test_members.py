@@ -163,7 +163,7 @@ def test_what_is_attached_is_in_use(start: Start, root: Path) -> None:
     goes.work("--shm=1")
     [segment] = namespace.objects(stays.namespace, "shm")
     attach = f"import ctypes; ctypes.CDLL(None).shmat({segment['id']}, None, 0);print('there', flush=True); input()"
-    command = ["nsenter", f"--ipc={stays.namespace}", f"--pid=/proc/{stays.pid}/ns/pid", "python3", "-c", attach]
+    command = ["nsenter", f"--ipc={stays.namespace}", f"--pid=/proc/{stays.pid}/ns/pid", PYTHON, "-c", attach]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         user.stdout.readline()
@@ -219,7 +219,7 @@ def test_a_maker_that_left_the_namespace_lives(start: Start, root: Path) -> None
         f"c.setns(os.open('{stays.namespace}', 0), 0); c.shmget(0, 9, 0o1600); c.setns(own, 0);"
         "print('made', flush=True); input()"
     )
-    with subprocess.Popen(["python3", "-c", make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
+    with subprocess.Popen([PYTHON, "-c", make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
         maker.stdout.readline()
         record = stop(goes)
@@ -276,6 +276,18 @@ def test_what_is_too_young_is_removed_later(start: Start, root: Path, who: str) 
     assert record["stage"] == ("gc" if who == "gc" else "poststop")
 
 
+def test_nobody_is_told_to_have_left_what_another_has(start: Start, root: Path) -> None:
+    """What is proven to be of one that ended before, and stands there still, is none of the next one's."""
+    stays, goes = pod(start, root, leftovers="report")
+    later = start(ipc=str(stays.namespace), own_pids=True)
+    later.create().check()
+    goes.work(*ALL)
+    assert counts(stop(goes)) == [1, 1, 1, 1]
+    later.work("--shm=1")
+    assert counts(stop(later)) == [1, 0, 0, 1]  # nobody can tell whose a POSIX queue is
+    assert counts(stop(stays)) == [2, 1, 1, 1]
+
+
 def test_what_is_due_and_comes_into_use_stays(start: Start, root: Path) -> None:
     """What a living one has begun to use since is no longer due."""
     stays, goes = pod(start, root, **YOUNG)
@@ -283,7 +295,7 @@ def test_what_is_due_and_comes_into_use_stays(start: Start, root: Path) -> None:
     stop(goes)
     operate = "import ctypes; assert ctypes.CDLL(None).semctl(0, 0, 16, 1) == 0"
     pids = f"--pid=/proc/{stays.pid}/ns/pid"
-    run("nsenter", f"--ipc={stays.namespace}", pids, "python3", "-c", operate).check()
+    run("nsenter", f"--ipc={stays.namespace}", pids, PYTHON, "-c", operate).check()
     let_time_pass(root)
     gc(root)
     assert standing(stays) == [0, 1, 0, 0]
@@ -368,7 +380,7 @@ def test_what_comes_into_use_meanwhile_stays(start: Start, root: Path) -> None:
     finish_half_way(goes)
     use = "import ctypes; c=ctypes.CDLL(None); c.shmat.restype=ctypes.c_void_p; assert c.shmat(1, None, 0) > 0"
     pids = f"--pid=/proc/{stays.pid}/ns/pid"
-    run("nsenter", f"--ipc={stays.namespace}", pids, "python3", "-c", use).check()
+    run("nsenter", f"--ipc={stays.namespace}", pids, PYTHON, "-c", use).check()
     gc(root)
     [record] = collected(goes)
     assert (counts(record), counts(record, "removed")) == ([2, 0, 0, 0], [1, 0, 0, 0])
@@ -409,13 +421,14 @@ def test_a_living_one_that_lets_nobody_look(start: Start, root: Path, sent: sign
     """Where the container's root kills or stops whoever looks from its pid namespace, nothing is proven or removed."""
     stays, goes = pod(start, root)
     goes.work("--shm=1")
+    stays.work("--shm=3000", "--shm-touch=0")  # to look at takes some time
     hunt = (
-        "import os\nprint('there', flush=True)\nme = os.getpid()\n"
-        f"while True:\n for pid in range(me + 1, me + 20):\n  try:\n   os.kill(pid, {int(sent)})\n"
+        "import os\nos.nice(-20)\nprint('there', flush=True)\nme = os.getpid()\n"
+        f"while True:\n for pid in range(me + 1, me + 100):\n  try:\n   os.kill(pid, {int(sent)})\n"
         "  except OSError:\n   pass"
     )
     pids = f"--pid=/proc/{stays.pid}/ns/pid"
-    with subprocess.Popen(["nsenter", pids, "python3", "-c", hunt], stdout=subprocess.PIPE, text=True) as hunter:
+    with subprocess.Popen(["nsenter", pids, PYTHON, "-c", hunt], stdout=subprocess.PIPE, text=True) as hunter:
         assert hunter.stdout is not None
         hunter.stdout.readline()
         record = stop(goes)
@@ -424,7 +437,7 @@ def test_a_living_one_that_lets_nobody_look(start: Start, root: Path, sent: sign
         hunter.wait()
     assert told(record) == {"shm": ("unknown", "held", "unknown")}
     assert record["objects"][0]["evidence"] == ["no-answer"]
-    assert standing(stays) == [1, 0, 0, 0]
+    assert standing(stays) == [3001, 0, 0, 0]
 
 
 def test_a_namespace_of_a_user_namespaces(start: Start, root: Path) -> None:

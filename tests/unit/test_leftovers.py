@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipcwarden.core.attribution import CREATOR, Sight, Terms, View
-from ipcwarden.core.leftovers import chosen_in, expected_in, leftovers_in, leftovers_told, planned
+from ipcwarden.core.leftovers import (
+    chosen_in,
+    everything_told,
+    expected_in,
+    leftovers_in,
+    leftovers_told,
+    merged,
+    planned,
+    removed_told,
+    still_there,
+    without,
+)
 from ipcwarden.core.objects import Inventory, Table
 
 if TYPE_CHECKING:
@@ -58,6 +69,8 @@ def test_tells_each_with_its_evidence() -> None:
         {**QUEUES[1], "confidence": "plausible", "evidence": ["no-pids"], "why": "queue"},
     ]
     assert (told["objects_omitted"], told["alarming"]) == (0, 3)
+    assert told["removing"] == {"ids": {"shm": [[7, 7]]}, "totals": found.totals({"shm": [0]})}
+    assert told["proven"] == {"shm": [[8, 8], [10, 10]]}
     assert "expected" not in told
 
 
@@ -88,3 +101,49 @@ def test_plans_by_stamp() -> None:
     assert planned(found, groups, "") == {"shm": [[7, 4096, 4096, 0, 0, 50, 0, 0]]}
     assert planned(found, groups, "not-named") == {"shm": [[8, 8192, 4096, 17, 5, 51, 0, 0]]}
     assert planned(found, groups, "queue") == {}
+
+
+def test_tells_all_of_a_private_namespace() -> None:
+    """Of a namespace where nobody lives all is told, and what of it was to be expected."""
+    found = inventory()
+    told = everything_told(found, ({"kind": "shm", "key": "0x00000011"},))
+    assert (told["totals"], told["alarming"]) == (found.totals(), 5)
+    assert told["expected"] == found.totals({"shm": [1]})
+    assert [each.get("expected") for each in told["objects"]] == [True, None, None, None, None, None]  # type: ignore[union-attr]
+    assert "expected" not in everything_told(found, ())
+
+
+def test_tells_what_stays_after_all() -> None:
+    """Of an earlier plan that stays which is there and not to go now: in use by then, or for a reason."""
+    found = inventory()
+    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    ids = {"shm": frozenset({7, 8, 9, 99})}
+    assert still_there(found, groups, ids) == {"shm": [(8, 8192, 4096, "not-named"), (9, 0, 4096, "in-use")]}
+
+
+def test_tells_the_fates() -> None:
+    """What was planned and is gone was removed; the rest is held, and why."""
+    found = inventory()
+    rows: list[dict[str, object]] = [
+        {"kind": "shm", "id": 7},
+        {"kind": "shm", "id": 8},
+        {"kind": "mqueue", "name": "/q", "why": "queue"},
+    ]
+    totals = found.totals({"shm": [0, 1]})
+    told = removed_told(rows, totals, {"shm": [(8, 8192, 4096, "changed")]})  # type: ignore[arg-type]
+    assert told["objects"] == [
+        {"kind": "shm", "id": 7, "fate": "removed"},
+        {"kind": "shm", "id": 8, "fate": "held", "why": "changed"},
+        {"kind": "mqueue", "name": "/q", "fate": "held", "why": "queue"},
+    ]
+    assert told["removed"] == found.totals({"shm": [0]})
+    nothing = {"shm": [(7, 4096, 4096, "in-use"), (8, 8192, 4096, "changed")]}
+    assert "removed" not in removed_told(rows, totals, nothing)  # type: ignore[arg-type]
+
+
+def test_plans_add_up() -> None:
+    """Two plans are one; some ids are taken out of one, or all others."""
+    both = merged({"shm": [[1]]}, {"shm": [[2]], "msg": [[3]]})
+    assert both == {"shm": [[1], [2]], "msg": [[3]]}
+    assert without(both, {"shm": {1}, "msg": {3}}) == {"shm": [[2]]}
+    assert without(both, {"shm": {1}}, but=True) == {"shm": [[1]]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipcwarden.core.attribution import attribute, why_not
+from ipcwarden.core.attribution import PROVEN, attribute, why_not
 from ipcwarden.core.objects import KINDS
 from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import Expectations
@@ -67,10 +67,10 @@ def expected_in(inventory: Inventory, chosen: Chosen, expect: Sequence[Selector]
 def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequence[Selector]) -> dict[str, Document]:
     """Return leftovers as a record tells them, but for their fate.
 
-    Beside that `removing` is what is to go, as ids and totals, and `alarming` the number of those that stay for good
-    and were not expected.
+    Beside that `removing` is what is to go, as ids and totals, `proven` the ids of what is so and stays, and `alarming`
+    the number of those that stay for good and were not expected.
     """
-    chosen = chosen_in(groups)
+    chosen, going = chosen_in(groups), chosen_in(each for each in groups if not each[2])
     expected = expected_in(inventory, chosen, expect)
     shown = inventory.largest(chosen=chosen)
     marks = _marks(inventory, groups, expected, {_name_of_object(each) for each in shown})
@@ -80,7 +80,8 @@ def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequen
         "objects": [{**each, **marks[_name_of_object(each)]} for each in shown],
         "objects_omitted": sum(map(len, chosen.values())) - len(shown),
         "alarming": staying - _how_many(groups, expected),
-        "removing": _removing(inventory, groups),
+        "removing": {"ids": _ids(inventory, going), "totals": inventory.totals(going)},
+        "proven": _ids(inventory, chosen_in(each for each in groups if each[2] and each[1].confidence == PROVEN)),
     }
     return {**told, "expected": inventory.totals(expected)} if expect else told
 
@@ -100,13 +101,9 @@ def everything_told(inventory: Inventory, expect: Sequence[Selector]) -> dict[st
     return {**told, "expected": inventory.totals(expected)} if expect else told
 
 
-def _removing(inventory: Inventory, groups: Iterable[Group]) -> dict[str, Document]:
-    going = chosen_in(group for group in groups if not group[2])
-    columns = {kind: inventory.tables[kind].column("id") for kind in going}
-    ids: dict[str, Document] = {
-        kind: ranges_of(columns[kind][index] for index in indices) for kind, indices in going.items()
-    }
-    return {"ids": ids, "totals": inventory.totals(going)}
+def _ids(inventory: Inventory, chosen: Chosen) -> dict[str, Document]:
+    columns = {kind: inventory.tables[kind].column("id") for kind in chosen}
+    return {kind: ranges_of(columns[kind][index] for index in indices) for kind, indices in chosen.items()}
 
 
 def _how_many(groups: Iterable[Group], expected: Mapping[str, list[int]]) -> int:

@@ -7,7 +7,8 @@ Where a joiner was allowed to widen the limits, one more file has those: they ou
 there, whose entries are others' to lock.
 
 What members have left that is to be removed once it is old enough is one more file, of whoever left it and what: those
-that come later finish it.
+that come later finish it.  So that nobody is told to have left the same, the ids of what is proven to be somebody's who
+has ended are in another.
 
 Guests are those who join a namespace where somebody enforces without being governed: they have no entry.  A file for
 each says which process it is, so that poststop and gc find where its runtime may have written.
@@ -25,12 +26,12 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ipcwarden.core.documents import Document
 
 _WIDENED, _DRAFT, _GUEST = ".widened", ".widened.new", ".guest"  # no members: a key never starts with a dot
-_DUE = ".due"
+_DUE, _LEFT = ".due", ".left"
 _MAX_WIDENED_BYTES = 4096
 _MAX_DUE_BYTES = 64 << 20
 
@@ -110,21 +111,25 @@ class Room:
 
     def due(self) -> list[dict[str, Document]]:
         """Return what is due to be removed; what is damaged is lost: the last member's end tells of all that stands."""
-        try:
-            found = parse(read(_DUE, _MAX_DUE_BYTES, self.fd))
-        except (OSError, ValueError):
-            return []
+        found = _noted(self.fd, _DUE)
         return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
     def put_due(self, due: Sequence[Document]) -> None:
         """Note what is due to be removed, in place of what was noted before.  Raises `RecordError`."""
+        self._note(_DUE, due)
+
+    def put_left(self, ids: Mapping[str, Document]) -> None:
+        """Note what is somebody's who has ended, as ranges of ids by kind, for `left_in`.  Raises `RecordError`."""
+        self._note(_LEFT, ids)
+
+    def _note(self, name: str, noted: Sequence[Document] | Mapping[str, Document]) -> None:
         try:
-            if due:
-                write_atomically(self.fd, _DUE, serialize(due).encode("ascii"), 0o600)
+            if noted:
+                write_atomically(self.fd, name, serialize(noted).encode("ascii"), 0o600)
             else:
-                self.remove(_DUE)
+                self.remove(name)
         except OSError as error:
-            raise RecordError(f"cannot write down what is due in a namespace: {why(error)}") from error
+            raise RecordError(f"cannot write down what was left in a namespace: {why(error)}") from error
 
     def forget(self) -> None:
         """Take back what is noted beside the members: a namespace without any is nobody's."""
@@ -202,6 +207,19 @@ def has_due(directory: int, name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def left_in(directory: int, name: str) -> dict[str, Document]:
+    """Return what is somebody's who has ended, as ranges of ids by kind, in a room that others may have locked."""
+    found = _noted(directory, f"{name}/{_LEFT}")
+    return found if isinstance(found, dict) else {}
+
+
+def _noted(directory: int, name: str) -> Document:
+    try:
+        return parse(read(name, _MAX_DUE_BYTES, directory))
+    except (OSError, ValueError):
+        return None
 
 
 def widened(directory: int, name: str) -> dict[str, int]:

@@ -10,6 +10,7 @@ from ipcwarden.core.leftovers import leftovers_in, leftovers_told, planned, stil
 from ipcwarden.core.ranges import numbers_in, ranges_of
 from ipcwarden.core.selection import selectors_of
 from ipcwarden.host.inventory import take_ids
+from ipcwarden.host.membership import left_in
 from ipcwarden.host.pidspace import ask_semaphores, awaited, find_spaces, pid_namespace, view_from
 from ipcwarden.host.procfs import started
 from ipcwarden.host.queues import queue_inodes
@@ -141,18 +142,25 @@ def member_seen(
     `leftovers_told` tells, `plan` and `young` are what is to be removed, now and later, and `stayed` what an earlier
     plan had and will not be removed after all.
     """
-    before = before_in(document)
-    outlook = look_around(site, identity, inventory, company, before or {})
+    noted = before_in(document)
+    before = _with_others(noted or {}, left_in(site.namespaces, identity.name))
+    outlook = look_around(site, identity, inventory, company, before)
     if not outlook.inhabited:
         return None
-    sight = outlook.of(space_in(document), before is not None)
-    groups = leftovers_in(inventory, sight, before or {}, terms_in(document), time.time())
+    sight = outlook.of(space_in(document), noted is not None)
+    groups = leftovers_in(inventory, sight, before, terms_in(document), time.time())
     return {
         **leftovers_told(inventory, groups, selectors_of(document.get("expect"))),
         "plan": planned(inventory, groups, ""),  # type: ignore[dict-item]  # numbers are documents
         "young": planned(inventory, groups, "young"),  # type: ignore[dict-item]  # likewise
         "stayed": still_there(inventory, groups, _earlier_plan(document)),  # type: ignore[dict-item]  # a tuple is a list
     }
+
+
+def _with_others(before: dict[str, frozenset[int]], left: dict[str, Document]) -> dict[str, frozenset[int]]:
+    """Return what is none of one's: what was there before it, and what is proven to be somebody's who ended before."""
+    others = {kind: numbers_in(ranges) for kind, ranges in left.items()}
+    return {kind: before.get(kind, frozenset()) | others.get(kind, frozenset()) for kind in (*before, *others)}
 
 
 def _earlier_plan(document: dict[str, Document]) -> dict[str, frozenset[int]]:

@@ -15,12 +15,13 @@ from ipcwarden.core.leftovers import (
     still_there,
     without,
 )
+from ipcwarden.core.ranges import numbers_in, ranges_of
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import peek
-from ipcwarden.host.membership import enter
+from ipcwarden.host.membership import enter, left_in
 from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.removal import remove
 from ipcwarden.stages.company import is_unfinished
@@ -101,6 +102,12 @@ def _cleared(
     company: Mapping[str, dict[str, Document]],
     member: dict[str, Document],
 ) -> Stayed:
+    proven = member["proven"]
+    if isinstance(proven, dict) and proven:
+        left = left_in(site.namespaces, room.name)
+        room.put_left(
+            {kind: ranges_of(numbers_in(left.get(kind)) | numbers_in(proven.get(kind))) for kind in (*left, *proven)}
+        )
     if document.get("leftovers") != "remove" or ("plan" in member and not member["plan"] and not member["young"]):
         return {}
     fd = open_pinned(site.pins, str(document["pin"]), identity)
@@ -113,8 +120,8 @@ def _cleared(
         earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # as it was told
         stayed = merged(earlier, remove_planned(site, fd, seen["plan"]))  # type: ignore[arg-type]  # likewise
         if seen["young"]:
-            left = {name: document[name] for name in _OF_WHOM if name in document}
-            room.put_due([*room.due(), {**left, "items": seen["young"]}])
+            whose = {name: document[name] for name in _OF_WHOM if name in document}
+            room.put_due([*room.due(), {**whose, "items": seen["young"]}])
         return stayed
     finally:
         posix.close(fd)
