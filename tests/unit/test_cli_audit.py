@@ -417,8 +417,13 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (teardown(1, leftovers=None), "its namespace went with an earlier boot"),
         (
             teardown(1, leftovers=None, present={"sem": {"count": 1, "bytes": 64}}),
-            "its namespace is still in use, with 1 sem 64 B",
+            "its namespace is still in use, with 1 sem 64 B at its end",
         ),
+        (
+            teardown(1, present={"shm": {"count": 3, "bytes": 196608}}, removed={"shm": {"count": 1, "bytes": 65536}}),
+            "2 shm 128 KiB left; 1 shm 64 KiB removed; its namespace is still in use, with 3 shm 192 KiB at its end",
+        ),
+        (record(1, "collected", removed={"sem": {"count": 1, "bytes": 64}}), "1 sem 64 B removed"),
         (
             record(1, "drift", drift=[{"name": "x", "wanted": "1", "found": "2"}], causes=["joiner", "later", "host"]),
             "drift x 1 -> 2; could be another one's runtime, later, the host's root",

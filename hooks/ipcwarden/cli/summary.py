@@ -153,14 +153,14 @@ def _ungoverned(record: Record) -> list[str]:
 
 def _left(record: Record) -> list[str]:
     drift = [*_drifted(record), _files(record)]
-    if extract.at(record, "leftovers") is None and extract.at(record, "present") is None:
-        removed = amounts(extract.at(record, "removed"))
-        by = f" by {_who(record)}" if "uid" in record else ""
-        return [f"{removed} removed{by}" if removed else "its namespace went with an earlier boot", *drift]
-    here = amounts(extract.at(record, "present"))
+    left, here, removed = (amounts(extract.at(record, key)) for key in ("leftovers", "present", "removed"))
+    by = f" by {_who(record)}" if "uid" in record else ""
+    gone = [f"{removed} removed{by}"] if removed else []
     if extract.at(record, "present") is not None:
-        return [f"its namespace is still in use, with {here or 'no objects'}", *drift]
-    left = amounts(extract.at(record, "leftovers"))
+        own = f"{left} left" if left else ""
+        return [own, *gone, f"its namespace is still in use, with {here or 'no objects'} at its end", *drift]
+    if gone or extract.at(record, "leftovers") is None:
+        return [*(gone or ["its namespace went with an earlier boot"]), *drift]
     if extract.at(record, "namespace", "host") is True:
         return [f"{left} perhaps left in the host's namespace" if left else "nothing visible left", *drift]
     holders = extract.rows(record, "namespace", "holders")
