@@ -15,6 +15,7 @@ from support.schema import validate
 from support.shell import until
 
 if TYPE_CHECKING:
+    from support.cri import Cri
     from support.engine import Engine, Running
     from support.warden import Warden
 
@@ -125,6 +126,28 @@ def test_what_nobody_named_waits_for_an_operator(engine: Engine, warden: Warden)
             **dict.fromkeys(KEYS, "removed"),
             "mqueue": "held",
         }
+
+
+def test_a_kubernetes_pod_is_reaped_by_its_name(cri: Cri, warden: Warden) -> None:
+    """What a container of it left whose sandbox and other containers live, recorded with the sandbox."""
+    warden.compile(POLICY.format(leftovers="report", more=""))
+    cri.govern(warden)
+    pod = cri.pod()
+    keeper = pod.start(*MAKE, "--mqueue-name=kept", "--wait")
+    keeper.wait_for("made shm=1 sem=1")
+    kept = objects(pod.namespace)
+    leaker = pod.start(*KEYED)
+    leaker.wait_for("made shm=1 sem=1")
+    leaker.remove()
+    [told] = warden.audit(container=leaker.id, event="teardown")
+    name = f"{told['container']['namespace']}/{told['container']['pod']}"
+    warden("reap", name, *(f"--kind={kind}" for kind in KEYS)).check()
+    assert objects(pod.namespace) == {*kept, ("mqueue", "/leaked")}
+    [collected] = warden.audit(container=pod.id, event="collected")
+    assert {kind: total["count"] for kind, total in collected["removed"].items()} == {
+        **dict.fromkeys(KEYS, 1),
+        "mqueue": 0,
+    }
 
 
 @user_s
