@@ -396,6 +396,22 @@ def test_a_dead_member_among_the_living(start: Callable[..., Container]) -> None
     assert namespace.counts(owner.namespace)["shm"] == 1
 
 
+def test_what_has_no_end_yet(start: Callable[..., Container]) -> None:
+    """`audit --unfinished` knows real lives: one that runs, one that ended unseen, and after gc only the first."""
+    runs, ended = start(), start()
+    for each in (runs, ended):
+        each.create().check()
+    ended.kill()
+
+    def unfinished() -> dict[str, str]:
+        lines = run(IPCWARDEN, "--root", runs.root, "audit", "--unfinished", "--json").check().stdout.splitlines()
+        return {record["container"]["id"]: record["unfinished"] for record in map(json.loads, lines)}
+
+    assert unfinished() == {runs.id: "running", ended.id: "unknown"}
+    gc(runs.root).check()
+    assert unfinished() == {runs.id: "running"}
+
+
 def overrule(container: Container) -> None:
     """Write a limit as a runtime does."""
     run("nsenter", f"--ipc={container.namespace}", "sh", "-c", "echo 77777777 >/proc/sys/kernel/shmmax").check()
