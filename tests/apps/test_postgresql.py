@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from apps.census import Census, census
+from support.schema import validate
 from support.shell import until
 
 if TYPE_CHECKING:
@@ -137,9 +139,62 @@ def govern(podman: PodmanEngine, warden: Warden, leftovers: str, reap: str) -> N
 
 def live(podman: PodmanEngine, pod: str) -> Path:
     """Start a member that lives all the time, with objects of its own; return the pod's namespace."""
-    living = podman.start("leave", "--shm=1", "--sem=1", "--msg=1", "--wait", flags=[f"--pod={pod}"])
+    living = podman.start("leave", "--shm=1", "--sem=1", "--sem-op", "--msg=1", "--wait", flags=[f"--pod={pod}"])
     living.wait_for("made shm=1")
     return living.namespace
+
+
+def reap(warden: Warden, where: str) -> dict[str, Any]:
+    """Free all segments that nobody uses, as an operator does, and tell what became of each."""
+    reaped: dict[str, Any] = json.loads(warden("reap", where, "--kind=shm", "--json").check().stdout)
+    validate(reaped, "reap-v1")
+    return reaped
+
+
+def test_killed_as_a_whole(podman: PodmanEngine, warden: Warden, cluster: Cluster, pod: str) -> None:
+    """Its segments are proven to be a dead one's, and freed where `reap` names them; a new server finds its data."""
+    govern(podman, warden, "remove", NAMED)
+    shared = live(podman, pod)
+    others = census(shared)
+    server = cluster.serve(pod)
+    cluster.ask(server, "create table kept as select 42 as answer").check()
+    working = census(shared).beside(others)
+    server.stop()
+
+    [record] = warden.audit(container=server.id, event="teardown")
+    told = {each["key"]: (each["owner"], each["confidence"], each["fate"]) for each in record["objects"]}
+    assert told == dict.fromkeys((told["key"] for told in working.objects.values()), (str(UID), "proven", "removed"))
+    assert cluster.key in told
+    assert record["leftovers"]["shm"]["claimed"] == working.totals["shm"]["claimed"]
+    assert len(told) == cluster.segments
+    files = [(each["name"].partition(".")[0], each["owner"], each["new"]) for each in record["dev_shm"]["files"]]
+    assert files == [("PostgreSQL", str(UID), True)] * cluster.files
+    assert census(shared) == others
+
+    again = cluster.serve(pod)
+    assert cluster.ask(again, "select answer from kept").check().stdout.split() == ["42"]
+
+
+def test_killed_and_not_named(podman: PodmanEngine, warden: Warden, cluster: Cluster, pod: str) -> None:
+    """Where no `reap` names its segments they are told, with what proves whose they are, and stay for an operator."""
+    govern(podman, warden, "remove", "")
+    shared = live(podman, pod)
+    others = census(shared)
+    server = cluster.serve(pod)
+    server.stop()
+
+    [record] = warden.audit(container=server.id, event="teardown")
+    held = [(each["key"], each["confidence"], each["fate"], each["why"]) for each in record["objects"]]
+    left = census(shared).beside(others)
+    assert sorted(held) == sorted((told["key"], "proven", "held", "not-named") for told in left.objects.values())
+    assert cluster.key in {key for key, *_ in held}
+    assert record["leftovers"] == left.totals
+
+    assert reap(warden, podman.podman.infra(pod))["freed"] == left.totals
+    assert census(shared) == others
+    [collected] = warden.audit(event="collected")
+    assert {each["key"] for each in collected["objects"] if each["fate"] == "removed"} == {key for key, *_ in held}
+    assert collected["removed"] == left.totals
 
 
 def test_the_postmaster_alone(podman: PodmanEngine, warden: Warden, cluster: Cluster, pod: str) -> None:
@@ -156,6 +211,10 @@ def test_the_postmaster_alone(podman: PodmanEngine, warden: Warden, cluster: Clu
 
     warden.gc()
     warden("sweep").check()
+    reaped = reap(warden, container.id)
+    [segment] = [each for each in reaped["objects"] if each.get("key") == cluster.key]
+    assert (segment["fate"], segment["why"], segment["evidence"]) == ("held", "in-use", ["attached"])
+    assert reaped["freed"]["shm"]["count"] == 0
     assert census(shared).objects == others.objects | used.objects
 
     assert cluster.start(container).code != 0
