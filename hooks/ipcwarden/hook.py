@@ -6,7 +6,6 @@ Nothing on this path imports more than the few modules that tests/unit/test_impo
 from __future__ import annotations
 
 import _signal
-import posix
 import time
 
 from ipcwarden import privileges
@@ -26,28 +25,11 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ipcwarden.core.state import ContainerState
 
 USAGE = "hook [--root DIR] [--on-error refuse|allow] [--native] prestart|createRuntime|poststart|poststop"
-
-
-@value
-class Stage:
-    """What a stage needs: the capabilities it keeps, and the seconds it has, fewer than the runtime gives it."""
-
-    capabilities: tuple[int, ...]
-    seconds: float
-
-
-_CREATION = Stage(privileges.DOCUMENTS + privileges.CREATE, 7.5)
-STAGES = {
-    "prestart": _CREATION,
-    "createRuntime": _CREATION,
-    "poststart": Stage(privileges.POSTSTART, 4),
-    "poststop": Stage(privileges.POSTSTOP, 25),
-}
 
 
 _GRACE = 0.5  # seconds after which whatever is done about a deadline is interrupted, too
@@ -63,8 +45,17 @@ class Options:
     native: bool = False  # a native door has written config.json before
 
 
-def parse_arguments(arguments: Sequence[str]) -> Options:
-    """Read the arguments.  Raises `UsageError`."""
+@value
+class Stage:
+    """What a stage does, and what it needs: the capabilities it keeps, and its seconds, fewer than the runtime's."""
+
+    run: Callable[[Site, Options], None]
+    capabilities: tuple[int, ...]
+    seconds: float
+
+
+def parse_arguments(arguments: Sequence[str], stages: dict[str, Stage]) -> Options:
+    """Read the arguments, the last of which is one of the stages.  Raises `UsageError`."""
     root, on_error, native, words = "/", "refuse", False, list(arguments)
     while len(words) > 1 and words[0] in ("--root", "--on-error", NATIVE):
         word = words.pop(0)
@@ -74,7 +65,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
             on_error = words.pop(0)
         else:
             native = True
-    if len(words) != 1 or words[0] not in STAGES or on_error not in ("refuse", "allow") or not root.startswith("/"):
+    if len(words) != 1 or words[0] not in stages or on_error not in ("refuse", "allow") or not root.startswith("/"):
         got = " ".join(arguments)
         hint = f"usage: {USAGE}"
         if words and words[-1] in ("createContainer", "startContainer"):
@@ -98,26 +89,33 @@ def _read_state(site: Site) -> ContainerState:
     return state
 
 
-def _run(site: Site, options: Options) -> None:
-    if options.stage == "poststop":
-        state = _read_state(site)
-        site.come_in(privileges.POSTSTOP)
-        poststop(site, state)
-    elif site.is_disabled():
+def _create(site: Site, options: Options) -> None:
+    if site.is_disabled():
         _leave_alone(site, options)
-    elif options.stage == "poststart":
-        state = _read_state_in_mode(site)
-        site.come_in(privileges.POSTSTART)
-        poststart(site, state)
-    else:
-        try:
-            policy = site.policy()  # first: it says in which mode faulty input is met
-        except PolicyError:
-            state = _read_created(site)  # its record names the container
-            site.come_in(privileges.CREATE)
-            protect_anyway(site, state)
-            raise
-        create(site, policy, _read_created(site), options.native)
+        return
+    try:
+        policy = site.policy()  # first: it says in which mode faulty input is met
+    except PolicyError:
+        state = _read_created(site)  # its record names the container
+        site.come_in(privileges.CREATE)
+        protect_anyway(site, state)
+        raise
+    create(site, policy, _read_created(site), options.native)
+
+
+def _poststart(site: Site, options: Options) -> None:
+    if site.is_disabled():
+        _leave_alone(site, options)
+        return
+    state = _read_state_in_mode(site)
+    site.come_in(privileges.POSTSTART)
+    poststart(site, state)
+
+
+def _poststop(site: Site, _options: Options) -> None:
+    state = _read_state(site)
+    site.come_in(privileges.POSTSTOP)
+    poststop(site, state)
 
 
 def _leave_alone(site: Site, options: Options) -> None:
@@ -155,14 +153,35 @@ def _read_state_in_mode(site: Site) -> ContainerState:
         raise
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one stage and return its exit code."""
+_CREATION = Stage(_create, privileges.DOCUMENTS + privileges.CREATE, 7.5)
+_POSTSTART = Stage(_poststart, privileges.POSTSTART, 4)
+_POSTSTOP = Stage(_poststop, privileges.POSTSTOP, 25)
+STAGES = {"prestart": _CREATION, "createRuntime": _CREATION, "poststart": _POSTSTART, "poststop": _POSTSTOP}
+
+
+def on_creation(arguments: Sequence[str]) -> int:
+    """Run prestart or createRuntime.  This and the two below have a unit each: loading is most of a hook's cost."""
+    return run(arguments, {"prestart": _CREATION, "createRuntime": _CREATION})
+
+
+def on_poststart(arguments: Sequence[str]) -> int:
+    """Run poststart."""
+    return run(arguments, {"poststart": _POSTSTART})
+
+
+def on_poststop(arguments: Sequence[str]) -> int:
+    """Run poststop."""
+    return run(arguments, {"poststop": _POSTSTOP})
+
+
+def run(arguments: Sequence[str], stages: dict[str, Stage]) -> int:
+    """Run one of these stages and return its exit code."""
     began = time.monotonic_ns()
     options: Options | None = None
     site: Site | None = None
     try:
-        options = parse_arguments(arguments)
-        stage = STAGES[options.stage]
+        options = parse_arguments(arguments, stages)
+        stage = stages[options.stage]
         _signal.signal(_signal.SIGALRM, _overrun)
         _signal.setitimer(_signal.ITIMER_REAL, stage.seconds, _GRACE)
         privileges.settle()
@@ -170,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
         elsewhere = (privileges.CAP_SYS_CHROOT,) if site.is_away else ()
         if not privileges.drop_directly(stage.capabilities + elsewhere):
             site.privileges = "partial"
-        _run(site, options)
+        stage.run(site, options)
     except WardenError as error:
         return _fail(error, site, options)
     except Exception as error:  # the last boundary: a bug of ours must not look like anything else
@@ -192,9 +211,3 @@ def _fail(error: WardenError, site: Site | None, options: Options | None) -> int
         return 0 if options.allow else error.exit_code
     lenient = site is not None and site.subject["mode"] == "permissive"
     return 0 if lenient else error.exit_code
-
-
-if __name__ == "__main__":
-    import sys
-
-    posix._exit(main(sys.argv[1:]))

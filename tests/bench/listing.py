@@ -1,13 +1,13 @@
 """Lists the namespace that it is in as the hook does: `python3 -I -S listing.py DIRECTORY [--tell]`.
 
-DIRECTORY has the built unit.  With --tell it prints how many objects there are, to show that it has seen them.
+DIRECTORY has the built units.  With --tell it prints how many objects there are, to show that it has seen them.
 """
 
 import posix
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from _ipcwarden_hook import take_inventory  # where that is says an argument
+from _ipcwarden_poststop import take_inventory  # where that is says an argument
 
 inventory = take_inventory()
 totals = inventory.totals()

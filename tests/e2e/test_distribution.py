@@ -63,4 +63,4 @@ def test_installed_without_a_checkout(built: Path, scratch: Path, kind: str) -> 
     for verb in (["check", "--strict"], ["compile"], ["install", "bundle", bundle]):
         said = run(sys.executable, "-I", "-c", program, "--root", root, *verb).check()
         assert str(REPOSITORY) not in said.stdout
-    assert (root / "usr" / "libexec" / "ipcwarden" / "_ipcwarden_hook.py").stat().st_size > 10000
+    assert (root / "usr" / "libexec" / "ipcwarden" / "_ipcwarden_create.py").stat().st_size > 10000

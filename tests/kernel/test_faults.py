@@ -245,7 +245,7 @@ def test_a_planted_pin(container: Container, start: Callable[..., Container]) ->
 def test_the_environment_and_the_directory_are_hostile(container: Container, tmp_path: Path) -> None:
     """PYTHON* variables and a json.py in the current directory are not looked at."""
     evil = "import os; os._exit(3)"
-    for name in ("json", "os", "posix", "sitecustomize", "_ipcwarden_hook", "encodings"):
+    for name in ("json", "os", "posix", "sitecustomize", "_ipcwarden_create", "encodings"):
         (tmp_path / f"{name}.py").write_text(evil)
     variables = {"PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": str(tmp_path / "os.py"), "PYTHONHOME": str(tmp_path)}
     assignments = [f"{name}={value}" for name, value in variables.items()]

@@ -296,7 +296,7 @@ def test_a_precreate_hook_without_its_drop_in(root: Path) -> None:
 # What registrations lead to
 
 
-@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_hook.py"])
+@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_create.py"])
 def test_a_hook_that_is_gone(installed: Path, name: str) -> None:
     """A start would be refused."""
     (installed / PROGRAMS / name).unlink()
@@ -329,7 +329,7 @@ def test_an_interpreter_that_is_gone(installed: Path, program: str) -> None:
 
 def test_bytecode_of_another_python(installed: Path) -> None:
     """As after an upgrade of the system's."""
-    [file] = (installed / PROGRAMS / "__pycache__").iterdir()
+    file, *_others = (installed / PROGRAMS / "__pycache__").iterdir()
     file.write_bytes(b"\0" * 16 + file.read_bytes()[16:])
     path = str(file.relative_to(installed))
     assert told(of_registrations(installed), installed) == [("bytecode", "warning", path)]
@@ -337,9 +337,9 @@ def test_bytecode_of_another_python(installed: Path) -> None:
 
 def test_a_hook_of_another_version(installed: Path) -> None:
     """It is not what the command line would install."""
-    file = installed / PROGRAMS / "_ipcwarden_hook.py"
+    file = installed / PROGRAMS / "_ipcwarden_create.py"
     file.write_text(file.read_text() + "# older\n")
-    assert ("outdated", "warning", f"{PROGRAMS}/_ipcwarden_hook.py") in told(of_registrations(installed), installed)
+    assert ("outdated", "warning", f"{PROGRAMS}/_ipcwarden_create.py") in told(of_registrations(installed), installed)
 
 
 def test_hooks_that_work_on_another_root(installed: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_wrapper_is_in_order(root: Path, engine: str) -> None:
     assert (found.engine, found.is_native) == (engine, True)
 
 
-@pytest.mark.parametrize("name", ["WRAPPER", "_ipcwarden_wrapper.py", "hook.py", "_ipcwarden_hook.py"])
+@pytest.mark.parametrize("name", ["WRAPPER", "_ipcwarden_wrapper.py", "hook.py", "_ipcwarden_create.py"])
 def test_a_wrapper_that_misses_something(root: Path, engine: str, name: str) -> None:
     """Itself, its unit, or the hooks that it puts into config.json."""
     [registered] = registrations.of_engines(str(root))[0]

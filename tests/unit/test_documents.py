@@ -158,7 +158,7 @@ def test_refuses_in_a_hook_too(built: Path, data: bytes) -> None:
     program = f"""
 import posix, sys
 sys.path.insert(0, {str(built)!r})
-from _ipcwarden_hook import parse, read_all
+from _ipcwarden_create import parse, read_all
 try:
     parse(read_all(0, 1 << 20))
 except ValueError:

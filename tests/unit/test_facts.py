@@ -47,5 +47,5 @@ def test_knows_no_annotation_where_none_are_known() -> None:
 
 def test_refuses_a_key_that_names_nothing() -> None:
     """A condition that nobody could meet is a fault of ours, not false."""
-    with pytest.raises(AttributeError):
+    with pytest.raises(KeyError):
         fact(KNOWN, "hostname")

@@ -98,7 +98,7 @@ def state_of(bundle: Path) -> str:
 )
 def test_reads_its_arguments(arguments: list[str], options: Options) -> None:
     """Options come before the stage, in any order; the last of one kind counts."""
-    assert parse_arguments(arguments) == options
+    assert parse_arguments(arguments, hook.STAGES) == options
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_reads_its_arguments(arguments: list[str], options: Options) -> None:
 def test_refuses_other_arguments(arguments: list[str]) -> None:
     """What is no stage with its options is an error that shows how it is done, in one line."""
     with pytest.raises(UsageError, match=r"usage: hook \[--root DIR\]") as refusal:
-        parse_arguments(arguments)
+        parse_arguments(arguments, hook.STAGES)
     assert str(refusal.value).isprintable()
 
 
@@ -135,7 +135,7 @@ def test_refuses_other_arguments(arguments: list[str]) -> None:
 def test_says_why_a_stage_is_none_of_ours(stage: str) -> None:
     """Stages inside of the container are refused with what to register instead."""
     with pytest.raises(UsageError, match="register createRuntime instead"):
-        parse_arguments(["--on-error", "allow", stage])
+        parse_arguments(["--on-error", "allow", stage], hook.STAGES)
 
 
 CONTAINERS = ["StateError", "NamespaceError", "PolicyViolation"]
@@ -363,10 +363,10 @@ def test_refuses_a_config_that_keeps_it_busy(host: Host, tmp_path: Path) -> None
     program = f"""
 import posix, sys, time
 sys.path.insert(0, {str(host.built)!r})
-import _ipcwarden_hook as hook
-hook.STAGES["createRuntime"] = hook.Stage(hook.STAGES["createRuntime"].capabilities, 0.1)
+import _ipcwarden_create as hook
+hook._CREATION = hook.Stage(hook._CREATION.run, hook._CREATION.capabilities, 0.1)
 hook.open_case = lambda *_: time.sleep(60)
-posix._exit(hook.main(["--root", {str(host.root)!r}, "--on-error", "allow", "createRuntime"]))
+posix._exit(hook.on_creation(["--root", {str(host.root)!r}, "--on-error", "allow", "createRuntime"]))
 """
     done = run(INTERPRETER, "-I", "-S", "-c", program, stdin=state_of(tmp_path))
     assert (done.code, done.stderr) == (
@@ -441,10 +441,10 @@ def test_ends_before_the_runtime_would_end_it(host: Host) -> None:
     program = f"""
 import posix, sys
 sys.path.insert(0, {str(host.built)!r})
-import _ipcwarden_hook as hook
-hook.STAGES["poststart"] = hook.Stage((), 0.1)
+import _ipcwarden_poststart as hook
+hook._POSTSTART = hook.Stage(hook._POSTSTART.run, (), 0.1)
 posix.dup2(posix.pipe()[0], 0)
-posix._exit(hook.main(["--root", {str(host.root)!r}, "poststart"]))
+posix._exit(hook.on_poststart(["--root", {str(host.root)!r}, "poststart"]))
 """
     done = run(INTERPRETER, "-I", "-S", "-c", program)
     assert (done.code, done.stderr.count("\n")) == (75, 1)

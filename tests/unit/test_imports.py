@@ -12,6 +12,7 @@ import pytest
 
 from ipcwarden.core.policy import Policy, pack
 from ipcwarden.core.sysctls import KERNEL_DEFAULTS
+from ipcwarden.unit import NAMES
 from support.imports import run_and_list_imports
 from support.shell import REPOSITORY
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 HOUSE = REPOSITORY / "hooks" / "ipcwarden"
 
 GROUND = {"", "values", "errors", "syscalls", "files", "privileges", "layout"}
-DOORS = {"hook", "wrapper", "cli", "compiler", "registration", "unit"}
+DOORS = {"hook", "wrapper", "cli", "compiler", "registration", "unit", "house"}
 FLOORS = [GROUND, {"core"}, {"host"}, {"stages"}, DOORS]
 
 # Who alone may use what is not ours: rooms or modules, by the library's top name.
@@ -38,7 +39,13 @@ OWNERS = {
 PURE = {"_json", "_blake2", "marshal"}
 
 # Beyond what an empty `python3 -I -S` has.
-UNIT = {"_ipcwarden_hook", "_blake2", "_ctypes", "_json"}
+C = {"_blake2", "_ctypes", "_json"}
+UNITS = {
+    "prestart": "_ipcwarden_create",
+    "createRuntime": "_ipcwarden_create",
+    "poststart": "_ipcwarden_poststart",
+    "poststop": "_ipcwarden_poststop",
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def test_the_core_touches_nothing() -> None:
 
 def test_doors_do_not_lead_to_doors() -> None:
     """A door is for those outside; but the command line shows what the others do, and registering builds the unit."""
-    allowed = {"cli": DOORS, "registration": {"unit"}}
+    allowed = {"cli": DOORS, "registration": {"unit"}, "unit": {"house"}}
     wrong = [
         str(each)
         for each in OURS
@@ -194,18 +201,19 @@ def state(bundle: Path, **more: object) -> str:
     return json.dumps({"id": "c", "bundle": str(bundle), "status": "creating", "pid": getpid(), **more})
 
 
-def test_the_unit_loads_three_modules(built: Path) -> None:
-    """To be ready to run, the hook needs three modules beyond an empty interpreter's, all of them C."""
-    program = f"import sys; sys.path.insert(0, {str(built)!r}); import _ipcwarden_hook"
-    assert run_and_list_imports("-c", program).modules == UNIT
+@pytest.mark.parametrize("unit", NAMES.values())
+def test_a_unit_loads_three_modules(built: Path, unit: str) -> None:
+    """To be ready to run, a door needs three modules beyond an empty interpreter's, all of them C."""
+    program = f"import sys; sys.path.insert(0, {str(built)!r}); import {unit}"
+    assert run_and_list_imports("-c", program).modules == C | {unit}
 
 
-@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "poststart", "poststop"])
+@pytest.mark.parametrize("stage", UNITS)
 def test_a_stage_loads_nothing_more(built: Path, root: Path, stage: str) -> None:
-    """A stage that ends well without anything to do has loaded the unit alone; tests/kernel has those that do."""
+    """A stage that ends well without anything to do has loaded its unit alone; tests/kernel has those that do."""
     ran = run_and_list_imports(built / "hook.py", "--root", root, stage, stdin=state(root.parent))
     assert (ran.result.code, ran.said) == (0, "")
-    assert ran.modules == UNIT
+    assert ran.modules == C | {UNITS[stage]}
 
 
 def test_an_error_loads_what_tells_it(built: Path, root: Path) -> None:
@@ -213,4 +221,4 @@ def test_an_error_loads_what_tells_it(built: Path, root: Path) -> None:
     socket = run_and_list_imports("-c", "import socket").modules
     ran = run_and_list_imports(built / "hook.py", "--root", root, "prestart", stdin=state(root.parent, pid=-1))
     assert ran.result.code == 65
-    assert ran.modules <= UNIT | socket
+    assert ran.modules <= C | {UNITS["prestart"]} | socket

@@ -79,7 +79,7 @@ def test_bytecode_is_the_registered_interpreter_s(root: Path, bundle: Path) -> N
     call(root, "install", "bundle", bundle)
     traced = ["/usr/bin/python3", "-v", "-I", "-S", str(root / "usr/libexec/ipcwarden/hook.py")]
     said = subprocess.run(traced, capture_output=True, text=True, check=False).stderr
-    assert f"matches {root}/usr/libexec/ipcwarden/_ipcwarden_hook.py" in said
+    assert f"matches {root}/usr/libexec/ipcwarden/_ipcwarden_poststart.py" in said
 
 
 def test_second_install_writes_nothing(root: Path, bundle: Path) -> None:
@@ -90,7 +90,7 @@ def test_second_install_writes_nothing(root: Path, bundle: Path) -> None:
     assert {file: os.stat(file).st_ino for file in before} == {file: status.st_ino for file, status in before.items()}
 
 
-@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_hook.py", "__pycache__/*.pyc"])
+@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_create.py", "__pycache__/*.pyc"])
 def test_damaged_program_is_put_right(root: Path, bundle: Path, name: str) -> None:
     """A file that differs is written anew, and no other registration is needed."""
     call(root, "install", "bundle", bundle)
@@ -242,7 +242,7 @@ def test_policy_that_others_can_write_is_no_policy(root: Path, bundle: Path) -> 
         call(root, "install", "bundle", bundle)
 
 
-@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_hook.py", "__pycache__", ".", "../../.."])
+@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_create.py", "__pycache__", ".", "../../.."])
 def test_programs_that_others_can_write_are_refused(root: Path, bundle: Path, name: str) -> None:
     """Files, directories and the root itself: nothing is registered, even if they are the same as ours."""
     call(root, "install", "podman")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from ipcwarden import hook, unit
 from ipcwarden.core import spec, state
-from ipcwarden.errors import StateError
+from ipcwarden.errors import StateError, UsageError
+from ipcwarden.house import BuildError, House
 from support.imports import INTERPRETER
 from support.shell import REPOSITORY, run
 
@@ -43,8 +44,9 @@ def source(door: str) -> str:
 
 @pytest.fixture(scope="module")
 def loaded(built: Path) -> ModuleType:
-    """Give the unit as a module beside the package."""
-    found = importlib.util.spec_from_file_location(unit.NAME, built / f"{unit.NAME}.py")
+    """Give the creation stage's unit as a module beside the package."""
+    name = unit.NAMES["create"]
+    found = importlib.util.spec_from_file_location(name, built / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -53,8 +55,8 @@ def loaded(built: Path) -> ModuleType:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Build another house's unit, from modules given as text; its top one is `hook`."""
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Build another house's unit, from modules given as text; its top one is `hook`, and wants `main`."""
 
     def build(**modules: str) -> str:
         package = tmp_path / "tinyhouse"
@@ -63,8 +65,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_name(f"{file.name}.py").write_text(text)
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setattr(unit, "_PACKAGE", "tinyhouse")
-        return unit.build()
+        return House("tinyhouse.hook").unit(["main"])
 
     yield build
     sys.modules.pop("tinyhouse", None)
@@ -97,6 +98,16 @@ def imported_names(source: str) -> set[str]:
     return {alias.asname or alias.name for node in nodes for alias in node.names}
 
 
+def read_names(source: str) -> set[str]:
+    """Return the names that a module's code looks up at its top, or among Python's own."""
+    return {
+        instruction.argval
+        for code in codes(compile(source, "unit", "exec"))
+        for instruction in dis.get_instructions(code)
+        if instruction.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
+    }
+
+
 def test_is_the_same_every_time(door: str, source: str) -> None:
     """Building twice gives the same text, so that installing it again changes nothing."""
     assert unit.build(door) == source
@@ -127,15 +138,14 @@ def test_hides_no_import(source: str) -> None:
 
 def test_knows_every_name_it_uses(source: str) -> None:
     """No function reads a global that is nowhere: types' names and modules that are no longer there."""
-    read = {
-        instruction.argval
-        for code in codes(compile(source, "unit", "exec"))
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
     scopes = {"__module__", "__name__", "__qualname__", "__annotations__"}
     known = own_names(source) | imported_names(source) | set(dir(builtins)) | scopes
-    assert read - known - class_names(source) == set()
+    assert read_names(source) - known - class_names(source) == set()
+
+
+def test_imports_nothing_for_nobody(source: str) -> None:
+    """Each module that a unit loads is used in it."""
+    assert imported_names(source) - read_names(source) == set()
 
 
 def class_names(source: str) -> set[str]:
@@ -176,8 +186,8 @@ def test_runs_on_the_oldest_python(source: str) -> None:
 
 def test_runs_on_the_machines_python(built: Path) -> None:
     """The interpreter that engines start compiles it without a warning."""
-    program = f"compile(open({str(built / unit.NAME)!r} + '.py').read(), '', 'exec')"
-    run(INTERPRETER, "-I", "-S", "-W", "error", "-c", program).check()
+    program = "import sys; [compile(open(file).read(), '', 'exec') for file in sys.argv[1:]]"
+    run(INTERPRETER, "-I", "-S", "-W", "error", "-c", program, *sorted(built.glob("*.py"))).check()
 
 
 def test_stub_starts_the_unit(built: Path) -> None:
@@ -187,11 +197,12 @@ def test_stub_starts_the_unit(built: Path) -> None:
     assert done.stderr.startswith("ipcwarden: cannot make sense of the arguments ''")
 
 
-def test_needs_nothing_of_the_package(built: Path) -> None:
-    """The unit stands alone: no module of the package is loaded with it."""
+@pytest.mark.parametrize("name", unit.NAMES.values())
+def test_needs_nothing_of_the_package(built: Path, name: str) -> None:
+    """A unit stands alone: no module of the package is loaded with it."""
     find = "print([name for name in sys.modules if 'warden' in name])"
-    program = f"import sys; sys.path[:0] = [{str(built)!r}]; import {unit.NAME}; {find}"
-    assert run(INTERPRETER, "-I", "-S", "-c", program).check().stdout == f"['{unit.NAME}']\n"
+    program = f"import sys; sys.path[:0] = [{str(built)!r}]; import {name}; {find}"
+    assert run(INTERPRETER, "-I", "-S", "-c", program).check().stdout == f"['{name}']\n"
 
 
 NEARLY_STATES = st.fixed_dictionaries(
@@ -224,21 +235,25 @@ def test_reads_specs_as_the_package_does(loaded: ModuleType, sysctls: dict[str, 
     assert outcome(loaded.parse_spec, loaded.StateError, data) == outcome(spec.parse_spec, StateError, data)
 
 
-def test_has_the_package_s_stages(loaded: ModuleType) -> None:
-    """The unit's stages keep the package's capabilities and deadlines."""
-    assert repr(loaded.STAGES) == repr(hook.STAGES)
+@pytest.mark.parametrize("stage", [*hook.STAGES, "createContainer", "", "--native"])
+def test_stub_finds_each_stage_s_unit(built: Path, stage: str) -> None:
+    """Every stage comes to its own code, which has no state to read then; what is no stage is told so."""
+    done = run(INTERPRETER, "-I", "-S", built / "hook.py", "--root", "/nowhere", stage)
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"ipcwarden: {stage}: cannot") is (stage in hook.STAGES)
+    assert (done.code == UsageError.exit_code) is (stage not in hook.STAGES)
 
 
 def test_refuses_one_name_for_two_things(house: Callable[..., str]) -> None:
     """Two modules that define one name do not fit into one."""
-    with pytest.raises(unit.BuildError, match=r"^'run' is defined by both tinyhouse\.other and \w+\.hook$"):
+    with pytest.raises(BuildError, match=r"^'run' is defined by both tinyhouse\.other and \w+\.hook$"):
         house(hook="from tinyhouse.other import stop\ndef run(): ...", other="def run(): ...\nstop = 1")
 
 
 @pytest.mark.parametrize("second", ["run = 1", "run: int = 1", "class run: ...", "a, run = 1, 2", "run = other = 1"])
 def test_refuses_it_however_it_is_defined(house: Callable[..., str], second: str) -> None:
     """Functions, classes and constants all take a name."""
-    with pytest.raises(unit.BuildError, match="'run' is defined by both"):
+    with pytest.raises(BuildError, match="'run' is defined by both"):
         house(hook="from tinyhouse.other import stop\ndef run(): ...", other=f"{second}\nstop = 1")
 
 
@@ -252,7 +267,7 @@ def test_refuses_it_however_it_is_defined(house: Callable[..., str], second: str
 )
 def test_refuses_a_second_name(house: Callable[..., str], statement: str) -> None:
     """A thing that is imported under another name has only one in the unit."""
-    with pytest.raises(unit.BuildError, match="gives a second name to something"):
+    with pytest.raises(BuildError, match="gives a second name to something"):
         house(hook=statement, other="def run(): ...\nstop = 1")
 
 
@@ -268,7 +283,9 @@ def test_puts_modules_in_the_order_of_their_imports(house: Callable[..., str]) -
 
 def test_collects_others_imports_at_the_top(house: Callable[..., str]) -> None:
     """Modules of Python's own are imported once, before everything."""
-    built = house(hook="import posix\nfrom tinyhouse.one import a\nmain = a", one="import posix\nimport time\na = time")
+    built = house(
+        hook="import posix\nfrom tinyhouse.one import a\nmain = a, posix", one="import posix\nimport time\na = time"
+    )
     assert built.count("import posix") == 1
     assert built.index("import posix") < built.index("a = time")
 
@@ -302,3 +319,48 @@ def test_leaves_out_what_the_door_does_not_reach(house: Callable[..., str]) -> N
         "def near():\n    return deep\ndef gc():\n    return unused\nunused = 2\n",
     )
     assert own_names(built) == {"deep", "near", "main", "loose"}
+
+
+def test_keeps_no_more_than_is_meant(house: Callable[..., str]) -> None:
+    """A local name that is also that of a thing elsewhere is not that thing; a default and a decorator are."""
+    built = house(
+        hook="from tinyhouse.one import size, keep\n@keep\ndef main(name=size):\n    gc = 1\n    return gc + name",
+        one="size = 2\ndef gc():\n    return heavy\nheavy = 3\ndef keep(f):\n    return f\n",
+    )
+    assert own_names(built) == {"size", "keep", "main"}
+
+
+def test_sees_what_is_meant_within_functions_and_classes(house: Callable[..., str]) -> None:
+    """Names count in a comprehension, a lambda, a nested function, a class's body and its bases."""
+    built = house(
+        hook="from tinyhouse.one import a, b, c, d, E\nclass main(E):\n    x = d\n    def __init__(self):\n"
+        "        def inner():\n            return [a for _ in ()], lambda: b\n        global c\n        c = 2",
+        one="a = b = 1\nc = 1\nd = 1\nclass E: ...\n",
+    )
+    assert own_names(built) == {"a", "b", "c", "d", "E", "main"}
+
+
+def test_leaves_out_methods_that_nothing_asks_for(house: Callable[..., str]) -> None:
+    """A class comes with those of its methods whose names are asked of anything, and with what Python calls itself."""
+    built = house(
+        hook="from tinyhouse.one import A\ndef main(it):\n    A().near(it.far)",
+        one="class A:\n    def __eq__(self, other):\n        return True\n    def near(self):\n        self.next\n"
+        "    @property\n    def next(self):\n        return 1\n    def gc(self):\n        return heavy\nheavy = 3\n"
+        "class B:\n    def far(self): ...\n",
+    )
+    [found] = [node for node in ast.parse(built).body if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in found.body if isinstance(node, ast.FunctionDef)] == ["__eq__", "near", "next"]
+    assert own_names(built) == {"A", "main"}
+
+
+def test_leaves_out_imports_that_nothing_uses(house: Callable[..., str]) -> None:
+    """A module of Python's own that only left-out code needs is not loaded."""
+    built = house(hook="import time\nimport zlib\ndef main():\n    time.time()\ndef other():\n    zlib.crc32(b'')")
+    assert imported_names(built) == {"time"}
+
+
+@pytest.mark.parametrize("call", ["getattr(1, 'x')", "globals()['x']", "eval('x')", "__import__('x')"])
+def test_refuses_names_that_it_cannot_see(house: Callable[..., str], call: str) -> None:
+    """What is found by its text could have been left out."""
+    with pytest.raises(BuildError, match="nobody sees which names are meant by"):
+        house(hook=f"def main():\n    {call}")

@@ -31,5 +31,5 @@ def fact(facts: Facts, key: str) -> object:
     """Return the fact that a condition's key names: a field of `Facts`, or `annotations.KEY`; None is unknown."""
     if key.startswith("annotations."):
         return (facts.annotations or {}).get(key[12:])
-    found: object = getattr(facts, key)
+    found: object = vars(facts)[key]
     return found

@@ -13,7 +13,7 @@ from ipcwarden.layout import PROGRAMS
 from ipcwarden.registration.changes import MAX_BYTES, Change, Directory, unsafe_file
 from ipcwarden.registration.entry import ENVIRONMENT, HOOK_FILE, RegistrationError
 from ipcwarden.registration.runtimes import version
-from ipcwarden.unit import NAMES, STUB, build, wrapper_stub
+from ipcwarden.unit import HOOKS, NAMES, STUB, build, wrapper_stub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ipcwarden.registration.runtimes import Runtime
 
 _CACHE = "__pycache__"
-_COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, optimize=0)"
-_LOAD = "import sys; sys.path.insert(0, sys.argv[1]); __import__(sys.argv[2])"
+_COMPILE = "import py_compile, sys; [py_compile.compile(each, doraise=True, optimize=0) for each in sys.argv[1:]]"
+_LOAD = "import sys; sys.path.insert(0, sys.argv[1]); [__import__(each) for each in sys.argv[2:]]"
 _CHECK = "import sys; compile(sys.stdin.buffer.read(), 'the unit', 'exec')"
 
 
@@ -48,8 +48,8 @@ class Programs:
         self._directory = Directory(root, PROGRAMS)
         self._cache = Directory(root, f"{PROGRAMS}/{_CACHE}")
         # What is there already is loaded by other engines' registrations: it must not grow old.
-        both = runtimes or precreate or self._is_there(f"{NAMES['wrapper']}.py")
-        doors = ("hook", "wrapper") if both else ("hook",)
+        native = runtimes or precreate or self._is_there(f"{NAMES['wrapper']}.py")
+        doors = NAMES if native else HOOKS
         self._units = {f"{NAMES[door]}.py": _unit(door) for door in doors}
         self._check_owners(root)
         # A stub after its unit, because it is what registrations point to.  What is the same already, a package's, is
@@ -89,10 +89,10 @@ class Programs:
             self._python("-c", _CHECK, stdin=change.after or b"")  # before it replaces one that works
         for change in self._unit_changes:
             change.make()
-        for name in self._stale:
-            self._compile(name)
-        for name in self._units:  # a module that this Python lacks shows now, not in a container's start
-            self._python("-c", _LOAD, self._directory.path, name.removesuffix(".py"))
+        if self._stale:
+            self._compile(self._stale)
+        # A module that this Python lacks shows now, not in a container's start.
+        self._python("-c", _LOAD, self._directory.path, *(name.removesuffix(".py") for name in self._units))
         for change in self._stub_changes:
             if change.name in self._runtimes:
                 self._try(change)
@@ -180,13 +180,13 @@ class Programs:
             (number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers
         )
 
-    def _compile(self, name: str) -> None:
+    def _compile(self, names: list[str]) -> None:
         try:
             with self._cache.opened(create=True):
                 pass  # made by us, or checked
         except OSError as error:
             raise RegistrationError(f"cannot make '{self._cache.path}': {why(error)}") from error
-        self._python("-c", _COMPILE, f"{self._directory.path}/{name}")
+        self._python("-c", _COMPILE, *(f"{self._directory.path}/{name}" for name in names))
 
     def _python(self, *arguments: str, stdin: bytes = b"", expected: int = 0) -> None:
         """Run the interpreter as a runtime would."""
