@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support import namespace
-from support.sandbox import HOOK, PYTHON, profile, put_in_force
+from support.sandbox import HOOK, PYTHON, hunt, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support.sandbox import Container
 
@@ -422,19 +421,8 @@ def test_a_living_one_that_lets_nobody_look(start: Start, root: Path, sent: sign
     stays, goes = pod(start, root)
     goes.work("--shm=1")
     stays.work("--shm=3000", "--shm-touch=0")  # to look at takes some time
-    hunt = (
-        "import os\nos.nice(-20)\nprint('there', flush=True)\nme = os.getpid()\n"
-        f"while True:\n for pid in range(me + 1, me + 100):\n  try:\n   os.kill(pid, {int(sent)})\n"
-        "  except OSError:\n   pass"
-    )
-    pids = f"--pid=/proc/{stays.pid}/ns/pid"
-    with subprocess.Popen(["nsenter", pids, PYTHON, "-c", hunt], stdout=subprocess.PIPE, text=True) as hunter:
-        assert hunter.stdout is not None
-        hunter.stdout.readline()
+    with hunt(stays, sent):
         record = stop(goes)
-        for child in Path(f"/proc/{hunter.pid}/task/{hunter.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
-        hunter.wait()
     assert told(record) == {"shm": ("unknown", "held", "unknown")}
     assert record["objects"][0]["evidence"] == ["no-answer"]
     assert standing(stays) == [3001, 0, 0, 0]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support import namespace
 from support.bundle import FIRST_ID, PAYLOADS
-from support.sandbox import HOOK, PYTHON, put_in_force
+from support.sandbox import HOOK, PYTHON, hunt, profile, put_in_force
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from support.sandbox import Container
     from support.shell import Result
 
 CREATE = {"sys_ptrace", "sys_admin", "setuid", "dac_read_search"}
 POSTSTART = {"sys_ptrace", "sys_admin", "setuid"}
-POSTSTOP = {"sys_ptrace", "sys_admin", "dac_override", "setuid"}
+POSTSTOP = {"sys_ptrace", "sys_admin", "dac_override", "setuid", "setgid", "ipc_owner"}
 
 
 def hook(container: Container, stage: str, capabilities: set[str], *before: str) -> Result:
@@ -99,11 +100,65 @@ def test_poststop(container: Container, missing: str) -> None:
     run("nsenter", "-t", pid, "-i", "-S", "1000", "-G", "1000", *leave).check()
     container.kill()
     result = hook(container, "poststop", POSTSTOP - {missing})
-    assert (result.code == 0) is (missing == "")
-    if missing:
+    assert (result.code == 0) is (missing != "sys_admin")
+    if missing == "sys_admin":
         assert len(container.pins()) == 1  # nothing is lost: gc will try
     else:
-        assert container.records()[-1]["leftovers"]["mqueue"]["count"] == 1
+        [queue] = container.records()[-1]["objects"]
+        assert ("msgs" in queue) is (missing == "")
+
+
+def members(start: Callable[..., Container], root: Path) -> tuple[Container, Container]:
+    """Start two containers in one namespace, of which one has ended and left another user's array."""
+    put_in_force(root, profile(leftovers="remove", reap=({"kind": "sem", "age": 0},)))
+    stays = start(own_pids=True)
+    stays.create().check()
+    goes = start(ipc=str(stays.namespace), own_pids=True)
+    goes.create().check()
+    enter = ["nsenter", f"--ipc={goes.namespace}", f"--pid=/proc/{goes.pid}/ns/pid", "-S", "1000", "-G", "1000"]
+    run(*enter, PAYLOADS / "leave", "--sem=1", "--sem-op").check()
+    goes.kill()
+    return stays, goes
+
+
+@pytest.mark.parametrize("missing", ["", "ipc_owner", "sys_admin", "sys_ptrace"])
+def test_poststop_of_a_member(start: Callable[..., Container], root: Path, missing: str) -> None:
+    """To prove whose another user's array is, and remove it, it takes the stage's set, and no less."""
+    stays, goes = members(start, root)
+    hook(goes, "poststop", POSTSTOP - {missing})
+    assert namespace.counts(stays.namespace)["sem"] == (1 if missing else 0)
+
+
+@pytest.mark.parametrize("missing", ["", "setuid", "setgid"])
+def test_who_looks_from_a_container_is_nobody(start: Callable[..., Container], root: Path, missing: str) -> None:
+    """Whoever is in a container's reach has no user, no group, no file of the host's, and nothing it could do there."""
+    stays, goes = members(start, root)
+    stays.work("--msg=3000")  # to look at takes some time
+    with hunt(stays, signal.SIGSTOP):
+        child = os.fork()
+        if not child:
+            os._exit(hook(goes, "poststop", POSTSTOP - {missing}).code)
+        looking = until(lambda: stopped_in(stays), "somebody to look", deadline=10)
+        status = dict(line.split(":\t", 1) for line in (looking / "status").read_text().splitlines())
+        files = [os.readlink(each) for each in (looking / "fd").iterdir()]
+    assert os.waitpid(child, 0)[1] == 0
+    nobody = "\t".join(["65534"] * 4)
+    assert ((status["Uid"], status["Gid"], status["Groups"].strip()) == (nobody, nobody, "")) is (missing == "")
+    assert {status["CapPrm"], status["CapEff"]} <= {f"{1 << 15:016x}", f"{0:016x}"}
+    assert all(each.startswith(("pipe:", "/proc/sysvipc/", "/proc/")) for each in files), files
+
+
+def stopped_in(container: Container) -> Path | None:
+    """Find a process in a container's pid namespace that somebody has stopped."""
+    pids = os.stat(f"/proc/{container.pid}/ns/pid")
+    for each in Path("/proc").iterdir():
+        try:
+            is_there = each.name.isdecimal() and os.path.samestat(pids, os.stat(each / "ns" / "pid"))
+            if is_there and "\nState:\tT" in (each / "status").read_text():
+                return each
+        except OSError:
+            continue
+    return None
 
 
 @pytest.mark.parametrize("missing", ["", "setuid", "sys_admin"])

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from support.bundle import FIRST_ID, PAYLOADS
 from support.shell import BUILT, run, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from support.shell import Result
 
@@ -223,6 +224,34 @@ def start(
     container = Container(root, bundle, process, name, own_pids=own_pids)
     container.configure(config("host" if ipc == "host" else ipc or "private"))
     return container
+
+
+# Sends a signal to whatever starts after it in its pid namespace.
+_HUNT = """
+import os, sys
+os.nice(-20)
+print("there", flush=True)
+while True:
+    for pid in range(os.getpid() + 1, os.getpid() + 100):
+        try:
+            os.kill(pid, int(sys.argv[1]))
+        except OSError:
+            pass
+"""
+
+
+@contextmanager
+def hunt(container: Container, sent: signal.Signals) -> Iterator[None]:
+    """Let a container's root send a signal to whoever enters its pid namespace."""
+    command = ["nsenter", f"--pid=/proc/{container.pid}/ns/pid", PYTHON, "-c", _HUNT, str(int(sent))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hunter:
+        assert hunter.stdout is not None
+        hunter.stdout.readline()
+        [child] = Path(f"/proc/{hunter.pid}/task/{hunter.pid}/children").read_text().split()
+        try:
+            yield
+        finally:
+            os.kill(int(child), signal.SIGKILL)
 
 
 def _map_ids(pid: int) -> None:
