@@ -139,6 +139,7 @@ def test_who_looks_from_a_container_is_nobody(start: Callable[..., Container], r
         if not child:
             os._exit(hook(goes, "poststop", POSTSTOP - {missing}).code)
         looking = until(lambda: stopped_in(stays), "somebody to look", deadline=10)
+        assert looking is not None
         status = dict(line.split(":\t", 1) for line in (looking / "status").read_text().splitlines())
         files = [os.readlink(each) for each in (looking / "fd").iterdir()]
     assert os.waitpid(child, 0)[1] == 0

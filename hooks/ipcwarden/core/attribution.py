@@ -188,15 +188,20 @@ class Terms:
     reap: tuple[Selector, ...] = ()
 
 
+def why_nothing(terms: Terms) -> str:
+    """Return why nothing at all is removed, report or permissive, or an empty string."""
+    if terms.leftovers != "remove":
+        return "report"
+    return "" if terms.mode == "enforcing" else "permissive"
+
+
 def why_not(found: Object, verdict: Verdict, terms: Terms, now: float) -> str:
     """Return why an object stays, or an empty string: then it is to be removed.
 
     report, permissive, keep, queue, in-use, plausible, unknown, not-named or young; `now` in seconds since 1970.
     """
-    if terms.leftovers != "remove":
-        return "report"
-    if terms.mode != "enforcing":
-        return "permissive"
+    if why := why_nothing(terms):
+        return why
     if selected(terms.keep, found):
         return "keep"
     if found["kind"] == "mqueue":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipcwarden.core.attribution import PROVEN, attribute, why_not
+from ipcwarden.core.attribution import PROVEN, attribute, why_not, why_nothing
 from ipcwarden.core.objects import KINDS
 from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import Expectations
@@ -38,8 +38,11 @@ def leftovers_in(
 ) -> list[Group]:
     """Return what was not there `before` and nobody living is seen to use; `now` in seconds since 1970."""
     found: list[Group] = []
+    nothing = why_nothing(terms)
     for kind, verdict, indices in attribute(inventory, sight, before):
-        if verdict.is_leftover:
+        if verdict.is_leftover and nothing:
+            found.append((kind, verdict, nothing, indices))
+        elif verdict.is_leftover:
             by_why: dict[str, list[int]] = {}
             for index in indices:
                 by_why.setdefault(why_not(inventory.object(kind, index), verdict, terms, now), []).append(index)
