@@ -61,16 +61,17 @@ class Engine:
         enter = ("nsenter", f"--target={self._keeper.pid}", "--user", "--mount", "--setuid=0", "--setgid=0")
         return [*enter, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command]
 
-    def start(self, *unshare: str, ipc: str = "") -> Container:
+    def start(self, *unshare: str, ipc: str = "", own_pids: bool = False) -> Container:
         """Start a container, in a namespace of its own or in the one at `ipc`."""
+        pids = ("unshare", "--pid", "--fork") if own_pids else ()
         enter = ("nsenter", f"--ipc={ipc}") if ipc else ("unshare", "--ipc", *unshare)
-        command = self.within(*enter, PAYLOADS / "leave", "--wait")
+        command = self.within(*pids, *enter, PAYLOADS / "leave", "--wait")
         pipe = subprocess.PIPE
         process = subprocess.Popen([str(each) for each in command], stdin=pipe, stdout=pipe, text=True)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("made"), "the container's process did not start"
         name = f"c{len(self.started)}"
-        container = Container(self.root, self.directory / name, process, name)
+        container = Container(self.root, self.directory / name, process, name, own_pids=own_pids)
         container.bundle.mkdir()
         container.configure(config(ipc or "private"))
         self.started.append(container)
@@ -214,6 +215,24 @@ def test_poststop(engine: Engine) -> None:
     assert {kind: each["count"] for kind, each in record["leftovers"].items()} == COUNTS
     assert record["namespace"]["destroyed"] is True
     assert engine.ledger() == EMPTY
+
+
+def test_a_member(engine: Engine) -> None:
+    """What one of two has left is told from what the living one uses, and removed, by a child that does not return."""
+    put_in_force(engine.root, profile(leftovers="remove"))
+    stays = engine.start(own_pids=True)
+    engine.hook("createRuntime", stays).check()
+    goes = engine.start(ipc=str(stays.namespace), own_pids=True)
+    engine.hook("createRuntime", goes).check()
+    for each in (stays, goes):
+        enter = ("nsenter", f"--ipc={each.namespace}", f"--pid=/proc/{each.pid}/ns/pid")
+        run(*engine.within(*enter, PAYLOADS / "leave", "--shm=1")).check()
+    goes.kill()
+    engine.hook("poststop", goes).check()
+    record = engine.records()[-1]
+    assert [(each["confidence"], each["fate"]) for each in record["objects"]] == [("proven", "removed")]
+    assert record["present"]["shm"]["count"] == 2
+    assert namespace.counts(stays.namespace)["shm"] == 1
 
 
 def test_a_refusal(engine: Engine) -> None:
