@@ -3,6 +3,8 @@
 The source keeps its rooms.  A unit has the same definitions in the order of their imports: those that can be reached
 from what its stub calls, without what only readers and type checkers need.  It works because no two of these modules
 give one name to two things, and none looks names up by their text; the build checks both.
+
+What a function imports itself, because few containers need it, is in a second unit, which that loads when it runs.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from importlib.resources import files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TypeGuard
 
 # What finds names by their text: what that reaches cannot be seen here.
 _BLIND = {"getattr", "globals", "locals", "eval", "exec", "__import__"}
@@ -25,7 +28,7 @@ class BuildError(Exception):
 
 
 class House:
-    """A package as its module `top` needs it: what units are made of.  Raises `BuildError`."""
+    """A package as its module `top` needs it, at once or later: what units are made of.  Raises `BuildError`."""
 
     def __init__(self, top: str) -> None:
         self._package = top.partition(".")[0]
@@ -39,23 +42,43 @@ class House:
                         raise BuildError(f"'{name}' is defined by both {owners[name]} and {module}")
                 self._pieces += _pieces_of(node)
 
-    def unit(self, wanted: Iterable[str]) -> str:
-        """Return a module that has what is `wanted`, and all that this can reach."""
-        names, attributes = set(wanted), set[str]()
+    def units(self, name: str, wanted: Iterable[str]) -> dict[str, str]:
+        """Return modules by name: one that has what is `wanted`, and another for what it reaches later, if anything."""
+        everything = self._reached(set(wanted), set(), later=True)
+        asked = set[str]().union(*(piece.attributes for piece in everything))
+        first = self._reached(set(wanted), asked, later=False)
+        where = {each: f"{name}_late" for piece in everything if not piece.owner for each in piece.bound}
+        where.update({each: name for piece in first if not piece.owner for each in piece.bound})
+        made = {name: self._text(first, where, name)}
+        if len(first) < len(everything):
+            made[f"{name}_late"] = self._text([each for each in everything if each not in first], where, f"{name}_late")
+        return made
+
+    def _reached(self, names: set[str], attributes: set[str], later: bool) -> list[_Piece]:
+        """Return what code with these names of globals and attributes can reach; `later` by its own imports, too."""
         kept: list[_Piece] = []
         left = self._pieces
         while new := [piece for piece in left if piece.is_needed(names, attributes)]:
             kept += new
             left = [piece for piece in left if piece not in new]
             for piece in new:
-                names |= piece.names
-                attributes |= piece.attributes
+                names = names | piece.names | (piece.later if later else set())
+                attributes = attributes | piece.attributes
         if names & _BLIND:
             raise BuildError(f"nobody sees which names are meant by: {', '.join(sorted(names & _BLIND))}")
-        imports = dict.fromkeys(text for name, text in self._imports.items() if name in names)
+        return kept
+
+    def _text(self, kept: list[_Piece], where: dict[str, str], name: str) -> str:
+        """Return a module with these pieces, in their order; `where` has the module of each name."""
+        names = set[str]().union(*(piece.names for piece in kept))
+        imports = dict.fromkeys(text for each, text in self._imports.items() if each in names)
+        others = [each for each in sorted(names) if where.get(each, name) != name]
+        if others:
+            imports[f"from {where[others[0]]} import {', '.join(others)}"] = None
         methods = {id(piece.node) for piece in kept if piece.owner}
         body = [_with(piece.node, methods) for piece in self._pieces if piece in kept and not piece.owner]
-        return "\n".join([*imports, ast.unparse(ast.Module(body, [])), ""])
+        module = _Later(where).visit(copy.deepcopy(ast.Module(body, [])))
+        return "\n".join([*imports, ast.unparse(module), ""])
 
     def _source(self, module: str) -> str:
         path = files(self._package)
@@ -65,21 +88,30 @@ class House:
         return (package if package.is_file() else path.parent / f"{path.name}.py").read_text(encoding="utf-8")  # type: ignore[attr-defined]
 
     def _in_order(self, top: str) -> dict[str, ast.Module]:
-        """Return all modules that `top` needs at run time, each after those it needs itself."""
+        """Return all modules that `top` needs at run time, each after those it needs itself at once."""
         done: dict[str, ast.Module] = {}
+        later: list[str] = []
 
         def visit(name: str) -> None:
             if name in done:
                 return
             tree = ast.parse(self._source(name))
             for node in tree.body:
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(self._package):
+                if self._is_ours(node):
                     for needed in self._needed(node):
                         visit(needed)
             done[name] = tree
+            functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            inside = [node for function in functions for node in ast.walk(function)]
+            later.extend(each for node in inside if self._is_ours(node) for each in self._needed(node))
 
         visit(top)
+        while later:
+            visit(later.pop(0))
         return done
+
+    def _is_ours(self, node: ast.AST) -> TypeGuard[ast.ImportFrom]:
+        return isinstance(node, ast.ImportFrom) and (node.module or "").startswith(self._package)
 
     def _needed(self, node: ast.ImportFrom) -> list[str]:
         """Return the modules that a statement imports from: `from ipcwarden import syscalls` names a module itself."""
@@ -116,16 +148,18 @@ class _Piece:
     def __init__(self, node: ast.stmt, owner: str = "") -> None:
         self.node = node
         self.owner = owner
-        self._bound = _bound(node)
+        self.bound = _bound(node)
         inside = _with(node, set())
         self.names = set(_globals(symtable.symtable(ast.unparse(inside), "unit", "exec")))
         self.attributes = {each.attr for each in ast.walk(inside) if isinstance(each, ast.Attribute)}
+        imports = [each for each in ast.walk(inside) if isinstance(each, ast.ImportFrom)]
+        self.later = {alias.name for each in imports for alias in each.names}  # what it imports when it runs
 
     def is_needed(self, names: set[str], attributes: set[str]) -> bool:
         """Tell whether code with these names of globals and attributes can reach it; any object may have any method."""
         if self.owner:
-            return self.owner in names and not attributes.isdisjoint(self._bound)
-        return not self._bound or not names.isdisjoint(self._bound)
+            return self.owner in names and not attributes.isdisjoint(self.bound)
+        return not self.bound or not names.isdisjoint(self.bound)
 
 
 def _pieces_of(node: ast.stmt) -> Iterator[_Piece]:
@@ -193,6 +227,18 @@ class _Bare(ast.NodeTransformer):
         if isinstance(node.value, ast.Name) and node.value.id in ("syscalls", "privileges"):
             return ast.Name(node.attr, node.ctx)
         return node
+
+
+class _Later(ast.NodeTransformer):
+    """Takes what functions import from the unit where it is."""
+
+    def __init__(self, where: dict[str, str]) -> None:
+        self._where = where
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | list[ast.AST]:
+        if not {alias.name for alias in node.names} <= self._where.keys():
+            return node
+        return [ast.ImportFrom(self._where[alias.name], [alias], 0) for alias in node.names]
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -97,17 +97,19 @@ def wrapper_stub(
 _house = cache(House)
 
 
-def build(door: str) -> str:
-    """Return the source of a door's unit.  Raises `BuildError`."""
+@cache  # half of what an install takes, and the same each time
+def build(door: str) -> dict[str, str]:
+    """Return the sources of a door's unit and of what it loads later, by name.  Raises `BuildError`."""
     module, wanted = _DOORS[door]
-    return _HEAD.format(door) + _house(f"{_PACKAGE}.{module}").unit(wanted)
+    made = _house(f"{_PACKAGE}.{module}").units(NAMES[door], wanted)
+    return {name: _HEAD.format(door) + source for name, source in made.items()}
 
 
 def write(directory: Path) -> None:
     """Write hook.py and the units into a directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    for door, name in NAMES.items():
-        (directory / f"{name}.py").write_text(build(door))
+    for name, source in (each for door in NAMES for each in build(door).items()):
+        (directory / f"{name}.py").write_text(source)
     (directory / "hook.py").write_text(STUB)
 
 

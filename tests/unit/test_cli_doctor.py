@@ -296,7 +296,7 @@ def test_a_precreate_hook_without_its_drop_in(root: Path) -> None:
 # What registrations lead to
 
 
-@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_create.py"])
+@pytest.mark.parametrize("name", ["hook.py", "_ipcwarden_create.py", "_ipcwarden_poststop_late.py"])
 def test_a_hook_that_is_gone(installed: Path, name: str) -> None:
     """A start would be refused."""
     (installed / PROGRAMS / name).unlink()

@@ -30,16 +30,26 @@ if TYPE_CHECKING:
 HOUSE = REPOSITORY / "hooks" / "ipcwarden"
 
 
-@pytest.fixture(scope="module", params=list(unit.NAMES))
-def door(request: pytest.FixtureRequest) -> str:
-    """Each door in turn."""
+LATE = ["_ipcwarden_create_late", "_ipcwarden_poststop_late"]  # what few containers need
+UNITS = [*unit.NAMES.values(), *LATE]
+
+
+@pytest.fixture(scope="module", params=UNITS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each unit in turn."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def source(door: str) -> str:
-    """Give the source of a door's unit."""
-    return unit.build(door)
+def sources() -> dict[str, str]:
+    """Give the sources of all units, by name."""
+    return {name: source for door in unit.NAMES for name, source in unit.build(door).items()}
+
+
+@pytest.fixture(scope="module")
+def source(sources: dict[str, str], name: str) -> str:
+    """Give the source of a unit."""
+    return sources[name]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             file.parent.mkdir(parents=True, exist_ok=True)
             file.with_name(f"{file.name}.py").write_text(text)
         monkeypatch.syspath_prepend(tmp_path)
-        return House("tinyhouse.hook").unit(["main"])
+        made = House("tinyhouse.hook").units("unit", ["main"])
+        return "".join(made.values()) if len(made) == 1 else f"{made['unit']}# later\n{made['unit_late']}"
 
     yield build
     sys.modules.pop("tinyhouse", None)
@@ -108,16 +119,18 @@ def read_names(source: str) -> set[str]:
     }
 
 
-def test_is_the_same_every_time(door: str, source: str) -> None:
+def test_is_the_same_every_time(sources: dict[str, str]) -> None:
     """Building twice gives the same text, so that installing it again changes nothing."""
-    assert unit.build(door) == source
+    unit._house.cache_clear()
+    unit.build.cache_clear()
+    assert {name: source for door in unit.NAMES for name, source in unit.build(door).items()} == sources
 
 
-def test_is_what_lies_in_the_built_directory(built: Path, door: str, source: str) -> None:
+def test_is_what_lies_in_the_built_directory(built: Path, name: str, source: str) -> None:
     """What is written are the units and the stub that starts them."""
-    written = [*(f"{name}.py" for name in unit.NAMES.values()), "hook.py"]
-    assert sorted(file.name for file in built.iterdir() if file.is_file()) == written
-    assert (built / f"{unit.NAMES[door]}.py").read_text() == source
+    written = sorted(file.name for file in built.iterdir() if file.is_file())
+    assert written == sorted([*(f"{each}.py" for each in UNITS), "hook.py"])
+    assert (built / f"{name}.py").read_text() == source
 
 
 def test_defines_everything_once(source: str) -> None:
@@ -197,12 +210,22 @@ def test_stub_starts_the_unit(built: Path) -> None:
     assert done.stderr.startswith("ipcwarden: cannot make sense of the arguments ''")
 
 
-@pytest.mark.parametrize("name", unit.NAMES.values())
 def test_needs_nothing_of_the_package(built: Path, name: str) -> None:
-    """A unit stands alone: no module of the package is loaded with it."""
-    find = "print([name for name in sys.modules if 'warden' in name])"
+    """A unit stands alone, a late one with the one that it belongs to: no module of the package is loaded with it."""
+    find = "print(sorted(name for name in sys.modules if 'warden' in name))"
     program = f"import sys; sys.path[:0] = [{str(built)!r}]; import {name}; {find}"
-    assert run(INTERPRETER, "-I", "-S", "-c", program).check().stdout == f"['{name}']\n"
+    needed = [name.removesuffix("_late"), name] if name in LATE else [name]
+    assert run(INTERPRETER, "-I", "-S", "-c", program).check().stdout == f"{needed}\n"
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_no_late_unit_has_what_the_first_has(sources: dict[str, str], late: str) -> None:
+    """A class is one class, whoever raises or catches it; and what a late unit takes from the first is there."""
+    first = own_names(sources[late.removesuffix("_late")])
+    taken = [node for node in ast.parse(sources[late]).body if isinstance(node, ast.ImportFrom)]
+    [names] = [{alias.name for alias in node.names} for node in taken if node.module == late.removesuffix("_late")]
+    assert names <= first
+    assert own_names(sources[late]) & first == set()
 
 
 NEARLY_STATES = st.fixed_dictionaries(
@@ -364,3 +387,22 @@ def test_refuses_names_that_it_cannot_see(house: Callable[..., str], call: str) 
     """What is found by its text could have been left out."""
     with pytest.raises(BuildError, match="nobody sees which names are meant by"):
         house(hook=f"def main():\n    {call}")
+
+
+def test_puts_what_a_function_imports_into_a_late_unit(house: Callable[..., str]) -> None:
+    """What is needed at once stays in the first unit, where the late one finds it."""
+    built = house(
+        hook="import time\nfrom tinyhouse.near import both\ndef main():\n    both.ask\n"
+        "    from tinyhouse.far import rare\n    from tinyhouse.near import near_too\n    return rare, near_too",
+        near="def both(): ...\nclass Kept:\n    def ask(self): ...\n    def later(self): ...\n"
+        "def near_too(): return Kept\nloose = near_too()\nprint(loose)\n",
+        far="import time\nfrom tinyhouse.near import both, near_too\n"
+        "def rare():\n    from tinyhouse.far import other\n    return both().later, time\nclass remover:\n    def both(self): ...\ndef other(): remover\n",
+    )
+    first, late = built.split("# later\n")
+    assert own_names(first) == {"both", "Kept", "near_too", "loose", "main"}
+    assert "def later" in first  # the class is in the first unit; who asks for its method is not
+    assert "    from unit_late import rare\n    from unit import near_too" in first
+    assert late.startswith("import time\nfrom unit import both\n")
+    assert "    from unit_late import other" in late
+    assert own_names(late) == {"rare", "remover", "other"}

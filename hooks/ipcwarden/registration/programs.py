@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 import stat
 import subprocess
-from functools import cache
 
 from ipcwarden.errors import UsageError, why
 from ipcwarden.files import read, unsafe
@@ -29,9 +28,6 @@ _LOAD = "import sys; sys.path.insert(0, sys.argv[1]); [__import__(each) for each
 _CHECK = "import sys; compile(sys.stdin.buffer.read(), 'the unit', 'exec')"
 
 
-_unit = cache(build)  # half of what an install takes, and the same each time
-
-
 class Programs:
     """The files of one root, for one interpreter: the hook's, and the wrappers of runtimes that are named."""
 
@@ -50,7 +46,7 @@ class Programs:
         # What is there already is loaded by other engines' registrations: it must not grow old.
         native = runtimes or precreate or self._is_there(f"{NAMES['wrapper']}.py")
         doors = NAMES if native else HOOKS
-        self._units = {f"{NAMES[door]}.py": _unit(door) for door in doors}
+        self._units = {f"{name}.py": text for door in doors for name, text in build(door).items()}
         self._check_owners(root)
         # A stub after its unit, because it is what registrations point to.  What is the same already, a package's, is
         # left alone.

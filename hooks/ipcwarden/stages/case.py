@@ -10,7 +10,6 @@ from ipcwarden.core.mounts import opens_proc_sys
 from ipcwarden.core.names import cri_memory
 from ipcwarden.core.plan import Plan, Ways, decide, decide_on_host
 from ipcwarden.core.policy import match
-from ipcwarden.core.seccomp import looseness
 from ipcwarden.core.spec import MAX_SPEC_BYTES, parse_spec, spec_of
 from ipcwarden.errors import StateError, why
 from ipcwarden.files import read
@@ -113,6 +112,8 @@ def _with_ways(case: Case, writable: bool, native: bool, narrowing: bool) -> Cas
     assert case.profile is not None
     spec, loose = case.spec, ""
     if case.profile.nested_ipc == "deny":
+        from ipcwarden.core.seccomp import looseness
+
         loose = looseness(spec.seccomp, posix.uname().machine, spec.annotations)
         if native and loose == "loose" and narrowing:
             loose = ""  # it would have been narrowed

@@ -39,9 +39,8 @@ from ipcwarden.stages.company import (
     widen,
 )
 from ipcwarden.stages.devshm import shm_noted
-from ipcwarden.stages.hostipc import host_noted
 from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
-from ipcwarden.stages.orphans import baseline, terms_noted
+from ipcwarden.stages.orphans import terms_noted
 from ipcwarden.stages.rlimits import limit_queues
 
 TYPE_CHECKING = False
@@ -139,6 +138,8 @@ def _meet_host(site: Site, case: Case, key: str, pid: int) -> None:
 
 def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Document]) -> None:
     """Let the ledger follow a container in the host's namespace, so that its end tells what it has left there."""
+    from ipcwarden.stages.hostipc import host_noted
+
     assert case.profile is not None
     entry = take(site.entries, key, create=True)
     assert entry is not None
@@ -325,8 +326,11 @@ def _apply(
         ways = {**limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime), **_told_of(case)}
         site.subject["enforced"] = enforcing
         sysctls = sysctls_of(plan, now)
-        joins = limits is not None or case.spec.ipc != "private"
-        there = {"baseline": baseline()} if joins else {}
+        there: dict[str, Document] = {}
+        if limits is not None or case.spec.ipc != "private":
+            from ipcwarden.stages.orphans import baseline
+
+            there["baseline"] = baseline()
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways, **there)
         record = site.record(
             "applied",

@@ -20,7 +20,6 @@ from ipcwarden.host.namespace import destroyed, open_pinned, unpin
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.company import company_in, keep_pinned, see_off, since_widened
 from ipcwarden.stages.devshm import shm_seen
-from ipcwarden.stages.hostipc import host_findings, host_record
 from ipcwarden.stages.life import (
     identity_of,
     is_living,
@@ -31,8 +30,7 @@ from ipcwarden.stages.life import (
     wanted_of,
     was_shared,
 )
-from ipcwarden.stages.orphans import PLANS, member_seen
-from ipcwarden.stages.reaping import clear, collect_due
+from ipcwarden.stages.orphans import PLANS
 from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
@@ -103,6 +101,8 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
         entry.release()
         raise
     if identity is not None and due:
+        from ipcwarden.stages.reaping import collect_due
+
         try:
             collect_due(site, identity.name)
         except WardenError as error:
@@ -131,7 +131,11 @@ def _examine(site: Site, entry: Entry, event: str) -> dict[str, Document] | None
     Returns what `member_seen` tells, with the plan of what is to be removed, if others are in there.
     """
     identity = identity_of(entry.document)
-    findings: dict[str, Document] = host_findings(site, entry) if entry.document.get("host") else {}
+    findings: dict[str, Document] = {}
+    if entry.document.get("host"):
+        from ipcwarden.stages.hostipc import host_findings
+
+        findings = host_findings(site, entry)
     if identity is not None and entry.document.get("boot") == site.boot:
         try:
             findings = _findings(site, entry, identity)
@@ -171,7 +175,11 @@ def _seen(site: Site, entry: Entry, identity: Identity, company: dict[str, dict[
     limits = read_limits()
     wanted = since_widened(site, entry.document, wanted_of(entry.document))
     shared = (company or entry.document.get("joined")) and not is_living(entry.document, site.boot)
-    member = member_seen(site, entry.document, identity, inventory, company) if shared else None
+    member = None
+    if shared:
+        from ipcwarden.stages.orphans import member_seen
+
+        member = member_seen(site, entry.document, identity, inventory, company)
     return {
         **everything_told(inventory, selectors_of(entry.document.get("expect"))),
         **({"member": member} if member else {}),
@@ -187,6 +195,8 @@ def _free(site: Site, entry: Entry, event: str, member: dict[str, Document] | No
     """
     at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
     if entry.document.get("host"):
+        from ipcwarden.stages.hostipc import host_record
+
         return host_record(site, entry, event, at)
     identity = identity_of(entry.document)
     others: list[Document] = []
@@ -203,6 +213,8 @@ def _free(site: Site, entry: Entry, event: str, member: dict[str, Document] | No
             keep_pinned(site, company, container if isinstance(container, dict) else None)
             member = member or _noted_member(entry)
             if room and member and (company or entry.document.get("joined")):
+                from ipcwarden.stages.reaping import clear
+
                 cleared = clear(site, entry.document, identity, room, company, member)
             unpin(site.pins, str(entry.document["pin"]))
             if room:

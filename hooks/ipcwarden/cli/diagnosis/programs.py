@@ -15,7 +15,7 @@ from ipcwarden.registration import interpreter, runtimes
 from ipcwarden.registration.changes import Directory
 from ipcwarden.registration.entry import HOOK_FILE, RegistrationError
 from ipcwarden.registration.programs import Programs
-from ipcwarden.unit import HOOKS, NAMES
+from ipcwarden.unit import HOOKS, NAMES, build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def wrapper_of(text: str) -> Wrapper | None:
 
 def _judge_hook(each: Registered, script: str, program: str, works_on: str, root: str) -> list[Finding]:
     found = _wrong("the hook", script, each)
-    for door in HOOKS:
-        found += _wrong("the hook's unit", f"{os.path.dirname(script)}/{NAMES[door]}.py", each)
+    for name in (name for door in HOOKS for name in build(door)):
+        found += _wrong("the hook's unit", f"{os.path.dirname(script)}/{name}.py", each)
     if os.path.normpath(works_on) != os.path.normpath(root):
         message = f"what {each.engine} runs works on '{works_on}', not on '{root}'"
         found.append(Finding("root", WARNING, each.place, message, f"ipcwarden install {each.engine} writes it anew"))
