@@ -91,7 +91,7 @@ def test_an_id_that_was_given_again(kind: str) -> None:
     assert removal(again, f"--{kind}=1") == ["changed", "1"]
 
 
-LATER = "while time.time() < max(stamp[2:]) + 1: time.sleep(0.01)\n"  # the kernel's times have no fractions
+LATER = "while time.time() < max(stamp[2:]) + 1.1: time.sleep(0.01)\n"  # the kernel's times have no fractions, and lag
 USES = {
     "shm": "libc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p; libc.shmat(number, None, 0)",
     "sem": f"{LATER}ctypes.CDLL(None).semctl(number, 0, 16, 1)",
