@@ -148,6 +148,7 @@ def ask_semaphores(arrays: Mapping[int, int]) -> tuple[dict[int, frozenset[int]]
     `arrays` are the numbers of semaphores by id; those of the smallest are asked first.
     """
     found: dict[int, frozenset[int]] = {}
+    alike: dict[frozenset[int], frozenset[int]] = {}  # one set for the thousands that one process has used
     unread: list[int] = []
     left = _MOST_SEMAPHORES
     for number, size in sorted(arrays.items(), key=lambda each: each[1]):
@@ -156,7 +157,8 @@ def ask_semaphores(arrays: Mapping[int, int]) -> tuple[dict[int, frozenset[int]]
             if left < 0:
                 unread.append(number)
             else:
-                found[number] = frozenset([semctl(number, place, GETPID) for place in range(size)]) - {0}
+                pids = frozenset([semctl(number, place, GETPID) for place in range(size)]) - {0}
+                found[number] = alike.setdefault(pids, pids)
         except OSError as error:
             if error.errno not in NO_SUCH_OBJECT:
                 unread.append(number)
