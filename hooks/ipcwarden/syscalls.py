@@ -50,6 +50,9 @@ class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "c"
 
 
+_Buffer = _Char * 256  # one for all: making a type takes longer than most system calls
+
+
 class _Function(_ctypes.CFuncPtr):
     _flags_ = 1 | 8  # FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
     _restype_ = _Int
@@ -68,10 +71,9 @@ def _call(name: str, *arguments: object) -> int:
     return result
 
 
-def _buffer(content: bytes) -> _ctypes.Array[_Char]:
-    # Large enough for the kernel's answer, with what it expects to find there at the start.
-    array = _Char * len(content)
-    made: _ctypes.Array[_Char] = array.from_buffer(bytearray(content))
+def _buffer(content: bytes = b"") -> _ctypes.Array[_Char]:
+    # Large enough for each of the kernel's answers, with what it expects to find there at the start.
+    made: _ctypes.Array[_Char] = _Buffer.from_buffer(bytearray(content.ljust(256, b"\0")))
     return made
 
 
@@ -122,7 +124,7 @@ def mount_mqueue() -> int:
 
 def mq_getattr(fd: int) -> tuple[int, int, int]:
     """Return mq_maxmsg, mq_msgsize and mq_curmsgs: mq_getattr(3), which leaves the queue's times alone."""
-    attributes = _buffer(bytes(64))  # struct mq_attr: eight longs, the first is mq_flags
+    attributes = _buffer()  # struct mq_attr: eight longs, the first is mq_flags
     _call("mq_getattr", fd, attributes)
     raw = bytes(attributes)
     maximum, size, current = (int.from_bytes(raw[i : i + 8], byteorder) for i in (8, 16, 24))
@@ -139,7 +141,7 @@ def semctl(semid: int, number: int, command: int) -> int:
 
 def file_system(fd: int) -> int:
     """Return the number by which the kernel knows a file system's kind: f_type of fstatfs(2)."""
-    status = _buffer(bytes(256))
+    status = _buffer()
     _call("fstatfs", fd, status)
     return int.from_bytes(bytes(status)[:8], byteorder)
 
@@ -149,7 +151,7 @@ def ipc_stat(kind: str, number: int) -> bytes:
 
     Raises `OSError`: EINVAL and EIDRM where it is gone, EACCES where it may not be read.
     """
-    status = _buffer(bytes(256))
+    status = _buffer()
     if kind == "sem":
         _call("semctl", number, 0, _IPC_STAT, status)
     else:
@@ -180,9 +182,9 @@ def namespace_id(fd: int) -> int:
 
     Raises `OSError` (ENOTTY before Linux 6.18).
     """
-    answer = _buffer(bytes(8))
+    answer = _buffer()
     _call("ioctl", fd, _NS_GET_ID, answer)
-    return int.from_bytes(bytes(answer), byteorder)
+    return int.from_bytes(bytes(answer)[:8], byteorder)
 
 
 def pidfd_ipc_namespace(pidfd: int) -> int:
@@ -195,8 +197,8 @@ def name_to_handle_at(fd: int) -> bytes:
 
     Raises `OSError` (EOPNOTSUPP before Linux 6.18).
     """
-    handle = _buffer((120).to_bytes(4, byteorder) + bytes(124))
-    _call("name_to_handle_at", fd, b"", handle, _buffer(bytes(4)), _AT_EMPTY_PATH)
+    handle = _buffer((120).to_bytes(4, byteorder))
+    _call("name_to_handle_at", fd, b"", handle, _buffer(), _AT_EMPTY_PATH)
     raw = bytes(handle)
     return raw[: 8 + int.from_bytes(raw[:4], byteorder)]
 
@@ -265,7 +267,7 @@ class Capabilities:
 
 def capget() -> Capabilities:
     """Return this thread's capabilities: capget(2)."""
-    words = _buffer(bytes(24))
+    words = _buffer()
     _call("capget", _capability_header(), words)
     raw = bytes(words)
     low_high = [int.from_bytes(raw[i : i + 4], byteorder) for i in range(0, 24, 4)]

@@ -352,13 +352,14 @@ def test_a_path_that_is_none_hides_no_container(
     assert "createRuntime" in read_config(bundle)["hooks"]
 
 
-@pytest.mark.parametrize("path", ["config.json", "/proc/meminfo"], ids=["reading", "deciding"])
+@pytest.mark.parametrize("call_of", [["openat", "-P", "config.json"], ["uname"]], ids=["reading", "deciding"])
 def test_a_deadline_that_config_json_takes_up_is_its_own_fault(
-    wrap: Callable[..., Path], runtime: Path, bundle: Path, path: str
+    wrap: Callable[..., Path], runtime: Path, bundle: Path, call_of: list[str]
 ) -> None:
     """Where ours passes while config.json is read or decided on, `--on-error allow` lets nothing start either."""
     program = wrap(runtime, "allow")
-    late = ["strace", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=openat", "-e", "inject=openat:signal=ALRM"]
+    name, *of = call_of
+    late = ["strace", "-qq", "-o", "/dev/null", *of, "-e", f"trace={name}", "-e", f"inject={name}:signal=ALRM"]
     ended = call(*late, program, "create", "-b", bundle, "c")
     assert (ended.code, ended.stdout) == (65, "")
     assert "in time" in ended.stderr

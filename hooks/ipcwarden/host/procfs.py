@@ -9,6 +9,8 @@ from ipcwarden.errors import ApplyError, KernelError, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ipcwarden.core.documents import Document
 
 _UNSET = 0xFFFFFFFF  # loginuid of what no login has started
@@ -33,7 +35,7 @@ def boot_id() -> str:
 
 def host_memory() -> int:
     """Return the machine's memory in bytes (MemTotal)."""
-    return int(slurp("/proc/meminfo").split(b"MemTotal:", 1)[1].split(None, 1)[0]) * 1024
+    return posix.sysconf("SC_PHYS_PAGES") * posix.sysconf("SC_PAGE_SIZE")
 
 
 def started(pid: int) -> int:
@@ -122,15 +124,19 @@ def holders(device: int, inode: int, most: int = 16) -> list[dict[str, Document]
 
 def read_limits() -> dict[str, int]:
     """Return all of `sysctls.NAMES` as the current IPC namespace has them.  Raises `KernelError`."""
+    return _read_limits_in(FILES)
+
+
+def _read_limits_in(files: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for file, names in FILES.items():
+    for file in files:
         try:
             words = slurp(f"/proc/sys/{path_of(file)}").split()
         except OSError as error:
             raise KernelError(
                 f"cannot read {file}: {why(error)}", "CONFIG_SYSVIPC_SYSCTL, CONFIG_POSIX_MQUEUE_SYSCTL"
             ) from error
-        found.update(zip(names, map(int, words), strict=True))
+        found.update(zip(FILES[file], map(int, words), strict=True))
     return found
 
 
@@ -147,7 +153,7 @@ def write_limits(wanted: dict[str, int], found: dict[str, int]) -> dict[str, int
         for file in changed:
             written.append(file)  # before: a refused kernel.sem has changed three of its fields all the same
             _write(file, spelled(file, goal))
-        now = read_limits() if changed else found
+        now = {**found, **_read_limits_in(changed)}
         for name, number in wanted.items():
             if now[name] != number:
                 raise ApplyError(
