@@ -214,6 +214,15 @@ def test_a_pod_is_its_sandbox(text: str, chosen: str | None) -> None:
         assert subject["container"]["id"] == chosen
 
 
+@pytest.mark.parametrize("text", ["0123456789ab", "0123456789abcdef"])
+def test_a_pod_of_podmans_is_its_infra_container(text: str) -> None:
+    """podman's pod is meant by its id, short or whole, because its infra container is named after that."""
+    infra = entries(("a", "", "", False), ("b", "", "", True))
+    next(iter(infra.values()))["subject"]["container"]["name"] = "0123456789ab-infra"
+    subject: Any = reap.choose(text, infra)["subject"]
+    assert subject["container"]["id"] == "a"
+
+
 def test_pods_of_one_name_are_told_apart() -> None:
     """Two Kubernetes namespaces may have a pod of one name: which is meant is not guessed."""
     two = entries(("a", "web", "shop", False), ("b", "web", "test", False))

@@ -60,6 +60,9 @@ class Kind(click.Choice):  # type: ignore[type-arg]  # generic in the stubs of s
         return str(super().convert(value, param, ctx))
 
 
+_SHORT_ID = 12  # digits that podman shows
+
+
 @click.command("reap")
 @click.option("--kind", "kinds", multiple=True, type=Kind(), help="All orphans of this kind, keyed too, and no others.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed, and what would stay.")
@@ -71,7 +74,8 @@ def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: 
 
     Only what is proven to be of processes that are gone is freed: without --kind private segments, and what the
     profile's reap names; with it all of that kind.  What the profile's keep names, POSIX queues, and whatever nothing
-    is proven of always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, or NAMESPACE/NAME.
+    is proven of always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, NAMESPACE/NAME, or
+    the id of one of podman's.
     """
     wanted = named(container)
     found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run, as_json))
@@ -205,7 +209,8 @@ def _record(
 def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, Document]:
     """Return the entry of a container as `show` finds it, or of the one that owns the namespace of the pod `text`.
 
-    A pod's name comes after a container's, and before a prefix.  Raises `UsageError` where several are meant.
+    A pod's name comes after a container's, and before a prefix.  podman's pods are known by their ids: nothing that
+    only root writes tells their names.  Raises `UsageError` where several are meant.
     """
     exact = any(
         text in (key, *(extract.text(entry, "subject", "container", each) for each in ("id", "name")))
@@ -216,6 +221,14 @@ def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, D
         namespace, pod = (extract.text(entry, "subject", "container", each) for each in ("namespace", "pod"))
         if pod and text in (pod, f"{namespace}/{pod}"):
             pods.setdefault(f"{namespace}/{pod}", []).append(entry)
+        elif _is_infra_of(extract.text(entry, "subject", "container", "name"), text):
+            pods.setdefault(text, []).append(entry)
     if exact or not pods:
         return show.choose(text, candidates)
     return min(pods[the_one(text, sorted(pods))], key=lambda entry: bool(entry.get("joined")))
+
+
+def _is_infra_of(name: str, pod: str) -> bool:
+    """Tell whether podman calls a container after the pod of this id, of which the name has the first twelve digits."""
+    begins, infra, _ = name.partition("-infra")
+    return bool(infra) and len(begins) >= _SHORT_ID and pod.startswith(begins)
