@@ -26,9 +26,11 @@ NAMES = {door: f"_ipcwarden_{door}" for door in _DOORS}  # the units
 HOOKS = ("create", "poststart", "poststop")  # those that every registration needs
 _HEAD = f'"""ipcwarden\'s {{}}, built by {_PACKAGE}.unit from its modules: do not edit."""\n'
 STUB = f'''"""Starts ipcwarden's hook: a unit beside this file, whose bytecode is cached, unlike a script's own."""
+import gc
 import posix
 import sys
 
+gc.disable()  # a hook ends before there is garbage: all that would be looked through is its own code, being loaded
 sys.path.insert(0, __file__.rpartition("/")[0])
 stage = sys.argv[-1]
 if stage in ("prestart", "createRuntime"):
@@ -57,6 +59,9 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
 RUNTIME = {runtime!r}
 arguments = sys.argv[1:]
 if "create" in arguments or "run" in arguments:
+    import gc
+
+    gc.disable()  # as hook.py does
     sys.path.insert(0, {directory!r})
     from {unit} import Door, wrap
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from support.sandbox import Container
 
 # Beyond what an empty `python3 -I -S` has, and the stage's unit.
-C = {"_ctypes", "_json", "_blake2"}
+C = {"_ctypes", "_json", "_blake2", "gc"}
 
 
 def loaded(container: Container, stage: str, status: str) -> set[str]:
