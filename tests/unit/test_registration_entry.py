@@ -84,7 +84,7 @@ def test_hook_understands_its_arguments(registration: Registration, number: int)
     stage = registration.stages[number]
     arguments = registration.entry(stage)["args"]
     assert isinstance(arguments, list)
-    options = parse_arguments([str(each) for each in arguments[4:]])
+    options = parse_arguments([str(each) for each in arguments[4:]], STAGES)
     assert (options.stage, options.root, options.allow) == (
         stage,
         registration.root,
