@@ -453,3 +453,48 @@ def test_a_private_namespace_costs_nothing(container: Container) -> None:
     run(*strace, *hook, stdin=container.state("stopped")).check()
     assert (container.bundle / "calls").read_text() == ""
     assert "confidence" not in container.records()[-1]["objects"][0]
+
+
+def stop_together(*containers: Container) -> list[dict[str, Any]]:
+    """End containers and run their poststop hooks side by side; return their records."""
+    hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(containers[0].root), "poststop"]
+    states = [each.state("stopped") for each in containers]
+    for each in containers:
+        each.kill()
+    hooks = [subprocess.Popen(hook, stdin=subprocess.PIPE, text=True) for _ in containers]
+    for running, state in zip(hooks, states, strict=True):
+        assert running.stdin is not None
+        running.stdin.write(state)
+        running.stdin.close()
+    assert [running.wait() for running in hooks] == [0] * len(hooks)
+    names = {each.id for each in containers}
+    ends = [each for each in containers[0].records() if each["event"] == "teardown"]
+    return [each for each in ends if each["container"]["id"] in names]
+
+
+def test_several_that_stop_together(start: Start, root: Path) -> None:
+    """Members that stop at the same moment do not get in each other's way: each object is told once, and goes."""
+    stays, first = pod(start, root)
+    others = [start(ipc=str(stays.namespace), own_pids=True) for _ in range(5)]
+    for each in others:
+        each.create().check()
+    for each in (first, *others):
+        each.work("--shm=1")
+    found = stop_together(first, *others)
+    assert sum(counts(each)[0] for each in found) == 6
+    assert sum(counts(each, "removed")[0] for each in found if "removed" in each) == 6
+    assert standing(stays) == [0] * 4
+
+
+def test_all_that_stop_together(start: Start, root: Path) -> None:
+    """Where all members stop at the same moment the last one's end tells of all that stands, and sees it freed."""
+    stays, first = pod(start, root, leftovers="report")
+    other = start(ipc=str(stays.namespace), own_pids=True)
+    other.create().check()
+    first.work("--shm=1", "--shm-key=17")
+    other.work("--shm=1", "--shm-key=18")
+    found = stop_together(stays, first, other)
+    [last] = [each for each in found if each["namespace"]["destroyed"]]
+    assert counts(last) == [2, 0, 0, 0]
+    assert {each["fate"] for each in last["objects"]} == {"freed"}
+    assert [each for each in found if each is not last and "present" not in each] == []

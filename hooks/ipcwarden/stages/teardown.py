@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.digests import entry_key
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
+    from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
+
+_DYING, _POLL = 0.3, 0.01  # seconds that a namespace gets to die, and between two looks at it
 
 
 def poststop(site: Site, state: ContainerState) -> None:
@@ -74,7 +78,6 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
     Returns the record; None where an earlier one had only to be delivered.
     """
     record: dict[str, Document] | None = None
-    member: dict[str, Document] | None = None
     subject = entry.document.get("subject")
     site.subject.update(subject if isinstance(subject, dict) else {})
     lines = undelivered_of(entry.document)
@@ -82,10 +85,8 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
     identity = identity_of(entry.document)
     due = identity is not None and has_due(site.namespaces, identity.name)  # of others that have left before
     try:
-        if entry.state in ("creating", "applied"):
-            member = _examine(site, entry, event)
-        if entry.state == "stopping":
-            record = _free(site, entry, event, member)
+        if entry.state in ("creating", "applied", "stopping"):
+            record = _end(site, entry, event)
             lines.append(line_of(record))
         lines = still_to_log(site, entry, lines, resumed)
         try:
@@ -125,20 +126,53 @@ def still_to_log(site: Site, entry: Entry, lines: list[bytes], resumed: bool = F
     return lines
 
 
-def _examine(site: Site, entry: Entry, event: str) -> dict[str, Document] | None:
+def _end(site: Site, entry: Entry, event: str) -> dict[str, Document]:
+    """Examine what is in the namespace and free it, with the namespace's room locked; return the record.
+
+    So of several that end in one namespace each looks when no other of us is in there, and what one has told and
+    removed is over before the next one asks.
+    """
+    identity = identity_of(entry.document)
+    if entry.document.get("boot") != site.boot:
+        identity = None  # it went with its boot
+    room = enter(site.namespaces, identity.name) if identity else None
+    try:
+        company = company_in(site, room, identity, entry.key) if room and identity else {}
+        member = None
+        if entry.state != "stopping":
+            member = _examine(site, entry, event, identity, company)
+        at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
+        if entry.document.get("host"):
+            from ipcwarden.stages.hostipc import host_record
+
+            return host_record(site, entry, event, at)
+        cleared = _clear(site, entry, identity, room, company, member)
+        unpin(site.pins, str(entry.document["pin"]))
+        if room:
+            room.remove(entry.key)
+        # Its company's pins hold it until they end, which they cannot before we leave.
+        fate = _fate_of(identity) if company else None
+    finally:
+        if room:
+            room.leave()
+    return _recorded(site, entry, event, at, fate or _fate_of(identity, _DYING), company, cleared)
+
+
+def _examine(
+    site: Site, entry: Entry, event: str, identity: Identity | None, company: dict[str, dict[str, Document]]
+) -> dict[str, Document] | None:
     """Put what is in the namespace into the ledger, before anything is freed.
 
     Returns what `member_seen` tells, with the plan of what is to be removed, if others are in there.
     """
-    identity = identity_of(entry.document)
     findings: dict[str, Document] = {}
     if entry.document.get("host"):
         from ipcwarden.stages.hostipc import host_findings
 
         findings = host_findings(site, entry)
-    if identity is not None and entry.document.get("boot") == site.boot:
+    if identity is not None:
         try:
-            findings = _findings(site, entry, identity)
+            findings = _findings(site, entry, identity, company)
         except NamespaceError as error:
             # Whoever comes later may have more luck; gc is the last to try.
             if event == "teardown" and entry.state == "applied":
@@ -153,14 +187,9 @@ def _examine(site: Site, entry: Entry, event: str) -> dict[str, Document] | None
     return member if isinstance(member, dict) else None
 
 
-def _findings(site: Site, entry: Entry, identity: Identity) -> dict[str, Document]:
-    company: dict[str, dict[str, Document]] = {}
-    room = enter(site.namespaces, identity.name)
-    if room:
-        try:
-            company = company_in(site, room, identity, entry.key)
-        finally:
-            room.leave()
+def _findings(
+    site: Site, entry: Entry, identity: Identity, company: dict[str, dict[str, Document]]
+) -> dict[str, Document]:
     fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
     try:
         findings = site.visit(fd, lambda: _seen(site, entry, identity, company))
@@ -188,42 +217,58 @@ def _seen(site: Site, entry: Entry, identity: Identity, company: dict[str, dict[
     }
 
 
-def _free(site: Site, entry: Entry, event: str, member: dict[str, Document] | None) -> dict[str, Document]:
-    """Remove what a member of a shared namespace has left, unpin, prove, and return the record.
+def _clear(
+    site: Site,
+    entry: Entry,
+    identity: Identity | None,
+    room: Room | None,
+    company: dict[str, dict[str, Document]],
+    member: dict[str, Document] | None,
+) -> dict[str, Document]:
+    """Put back the limits of those who stay, remove what a member has left, and return what a record says of that.
 
     `member` is what `_examine` returned; without it the entry says what a killed hook has found.
     """
-    at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
-    if entry.document.get("host"):
-        from ipcwarden.stages.hostipc import host_record
+    if identity is None:
+        return {}
+    container = site.subject["container"]
+    keep_pinned(site, company, container if isinstance(container, dict) else None)
+    member = member or _noted_member(entry)
+    if not room or not member or not (company or entry.document.get("joined")):
+        return {}
+    from ipcwarden.stages.reaping import clear
 
-        return host_record(site, entry, event, at)
-    identity = identity_of(entry.document)
-    others: list[Document] = []
-    gone: bool | None = True
-    company: dict[str, dict[str, Document]] = {}
-    cleared: dict[str, Document] = {}
-    if identity is None or entry.document.get("boot") != site.boot:
-        unpin(site.pins, str(entry.document["pin"]))
-    else:
-        room = enter(site.namespaces, identity.name)
-        try:
-            company = company_in(site, room, identity, entry.key) if room else {}
-            container = site.subject["container"]
-            keep_pinned(site, company, container if isinstance(container, dict) else None)
-            member = member or _noted_member(entry)
-            if room and member and (company or entry.document.get("joined")):
-                from ipcwarden.stages.reaping import clear
+    return clear(site, entry.document, identity, room, company, member)
 
-                cleared = clear(site, entry.document, identity, room, company, member)
-            unpin(site.pins, str(entry.document["pin"]))
-            if room:
-                room.remove(entry.key)
-        finally:
-            if room:
-                room.leave()
+
+def _fate_of(identity: Identity | None, patience: float = 0.0) -> tuple[bool | None, list[Document]]:
+    """Tell whether a namespace is gone (None where that cannot be proven), and who has it still.
+
+    It is given so many seconds: whoever looks into it, or proves the same, holds it for a moment.
+    """
+    if identity is None:
+        return True, []
+    deadline = time.monotonic() + patience
+    while True:
         gone = destroyed(identity)
-        others = [] if gone else list(holders(identity.device, identity.inode))
+        others: list[Document] = [] if gone else list(holders(identity.device, identity.inode))
+        if not (gone is False or others) or time.monotonic() >= deadline:
+            return gone, others
+        time.sleep(_POLL)
+
+
+def _recorded(
+    site: Site,
+    entry: Entry,
+    event: str,
+    at: str,
+    fate: tuple[bool | None, list[Document]],
+    company: dict[str, dict[str, Document]],
+    cleared: dict[str, Document],
+) -> dict[str, Document]:
+    """Return the record of an end: `fate` is the namespace's, `cleared` what became of what a member has left."""
+    identity = identity_of(entry.document)
+    gone, others = fate
     held = gone is False or bool(others)
     in_use = bool(company) or is_living(entry.document, site.boot) or (held and bool(entry.document.get("joined")))
     namespace: dict[str, Document] = {
