@@ -8,12 +8,12 @@ import sys
 from time import monotonic_ns
 
 sys.path.insert(0, sys.argv[1])
-from ipcwarden.core.leftovers import STAMPS  # where that is says an argument
+from ipcwarden.core.leftovers import stamps_of  # where that is says an argument
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.removal import remove
 
 table = take_inventory().tables["shm"]
-stamps = list(zip(*(table.column(name) for name in STAMPS["shm"]), strict=True))
+stamps = list(stamps_of(table, range(len(table)), {}))
 start = monotonic_ns()
 outcomes = [remove("shm", number, stamp) for number, stamp in zip(table.column("id"), stamps, strict=True)]
 end = monotonic_ns()

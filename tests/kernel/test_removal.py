@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 PROGRAM = """
 import ctypes, os, subprocess, sys, time
 sys.path.insert(0, {hooks!r})
-from ipcwarden.core.leftovers import STAMPS
+from ipcwarden.core.leftovers import stamps_of
 from ipcwarden.host.inventory import take_inventory
+from ipcwarden.host.pidspace import ask_semaphores
 from ipcwarden.host.removal import remove
 
 subprocess.run({leave!r}, check=True, stdout=subprocess.DEVNULL)
 [(kind, table)] = [each for each in take_inventory().tables.items() if len(each[1])]
-number, *stamp = (table.column(name)[0] for name in ("id", *STAMPS[kind]))
+[number] = table.column("id")
+pids, _ = ask_semaphores(dict(zip(table.column("id"), table.column("nsems") if kind == "sem" else [])))
+[stamp] = stamps_of(table, [0], pids)
 {meanwhile}
 outcome = remove(kind, number, stamp)
 os.seteuid(0)

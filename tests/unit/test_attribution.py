@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ipcwarden.core.attribution import (
     CREATOR,
     IN_USE,
+    OLD_ID,
     RECEIVER,
     USER,
     Sight,
@@ -19,6 +20,7 @@ from ipcwarden.core.attribution import (
     View,
     attribute,
     changes,
+    given_again,
     judge,
     uses,
     view_of,
@@ -41,8 +43,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "use beats doubt": ("shm", "", CREATOR, CREATOR, CREATOR, False, ("no-answer",), "in-use", "creator-lives"),
     "maker gone": ("shm", "", CREATOR, CREATOR, 0, False, (), "proven", "creator-gone"),
     "both gone": ("shm", "", CREATOR | USER, CREATOR | USER, 0, False, (), "proven", "creator-gone last-user-gone"),
-    "user gone": ("sem", "", 0, USER, 0, False, (), "proven", "last-user-gone"),
-    "both ends gone": ("msg", "", USER | RECEIVER, USER | RECEIVER, 0, False, (), "proven", "last-user-gone"),
+    "user gone": ("sem", "", 0, USER, 0, False, (), "plausible", "last-user-gone"),
+    "both ends gone": ("msg", "", USER | RECEIVER, USER | RECEIVER, 0, False, (), "plausible", "last-user-gone"),
     "never used": ("msg", "", 0, 0, 0, False, (), "plausible", "never-used"),
     "queue": ("mqueue", "", 0, 0, 0, False, (), "plausible", "no-pids"),
     "doubt": ("shm", "", CREATOR, CREATOR, 0, False, ("no-answer",), "unknown", "no-answer"),
@@ -71,6 +73,26 @@ def test_judges(
     verdict = judge(kind, use, used, ours, alive, unread, doubt)
     assert verdict == Verdict(confidence, tuple(evidence.split()))
     assert verdict.is_leftover is (confidence != IN_USE)
+    assert verdict.is_orphan is (confidence not in (IN_USE, "unknown") and "gone" in evidence)
+
+
+SHADES: dict[str, tuple[Any, ...]] = {
+    # kind, used and ours, shade -> evidence, whether it is an orphan
+    "others are dead, too": ("shm", CREATOR, ("several-gone",), "creator-gone several-gone", True),
+    "strangers were there": ("shm", CREATOR | USER, ("strangers",), "creator-gone last-user-gone strangers", True),
+    "its id is old": ("shm", CREATOR, ("old-id",), "creator-gone old-id", False),
+    "both": ("sem", USER, ("several-gone", "old-id"), "last-user-gone several-gone old-id", False),
+    "never used": ("msg", 0, ("strangers",), "never-used strangers", False),
+    "a queue": ("mqueue", 0, ("several-gone",), "no-pids several-gone", False),
+}
+
+
+@pytest.mark.parametrize(("kind", "bits", "shade", "evidence", "is_orphan"), SHADES.values(), ids=SHADES)
+def test_others_may_have_left_it(kind: str, bits: int, shade: tuple[str, ...], evidence: str, is_orphan: bool) -> None:
+    """Where another may have left it nothing is proven, and of what has had another's id nothing is known."""
+    verdict = judge(kind, "", bits, bits, 0, False, (), shade)
+    assert verdict == Verdict("plausible", tuple(evidence.split()))
+    assert verdict.is_orphan is is_orphan
 
 
 ANCIENT: Object = {"kind": "shm", "key": "0x00000000", "owner": "0", "ctime": 10, "detach": 40, "attach": 90}
@@ -78,33 +100,52 @@ KEYED: Object = {**ANCIENT, "key": "0x00001234"}
 QUEUE: Object = {"kind": "msg", "key": "0x00000000", "owner": "0", "ctime": 10, "send": 20, "recv": 30}
 POSIX: Object = {"kind": "mqueue", "name": "/q", "owner": "0", "ctime": 10}
 PROOF = Verdict("proven", ("creator-gone",))
+USED = Verdict("plausible", ("last-user-gone",))
 MAYBE = Verdict("plausible", ("never-used",))
+STRANGE = Verdict("plausible", ("creator-gone", "strangers"))
+SHARED = Verdict("plausible", ("creator-gone", "several-gone"))
+AGAIN = Verdict("plausible", ("creator-gone", "old-id"))
 DARK = Verdict("unknown", ("no-answer",))
 NAMED = ({"kind": "shm", "key": "0x00001234", "age": 60}, {"kind": "mqueue", "age": 0}, {"kind": "msg", "age": 60})
-ALL = {"leftovers": "remove", "reap": NAMED}
+ALL: dict[str, Any] = {"leftovers": "remove", "reap": NAMED}
+ALL_SHM: dict[str, Any] = {"leftovers": "remove", "reap": ({"kind": "shm", "age": 70},)}
+KEEPS: dict[str, Any] = {"leftovers": "remove", "keep": ({"kind": "shm"},)}
+REPORTS: dict[str, Any] = {"leftovers": "report"}
+REMOVES: dict[str, Any] = {"leftovers": "remove"}
 DECISIONS: dict[str, tuple[Any, ...]] = {
-    "report": (ANCIENT, PROOF, {"leftovers": "report", "reap": NAMED}, 1000, "report"),
-    "permissive": (ANCIENT, PROOF, {**ALL, "mode": "permissive"}, 1000, "permissive"),
-    "private at once": (ANCIENT, PROOF, {"leftovers": "remove"}, 40, ""),
-    "kept": (ANCIENT, PROOF, {**ALL, "keep": ({"kind": "shm"},)}, 1000, "keep"),
-    "keyed": (KEYED, PROOF, {"leftovers": "remove"}, 1000, "not-named"),
-    "keyed and named": (KEYED, PROOF, ALL, 100, ""),
-    "keyed and young": (KEYED, PROOF, ALL, 99, "young"),
-    "the clock went back": (KEYED, PROOF, ALL, 5, "young"),
-    "msg": (QUEUE, PROOF, {"leftovers": "remove"}, 1000, "not-named"),
-    "msg and named": (QUEUE, PROOF, ALL, 90, ""),
-    "msg and young": (QUEUE, PROOF, ALL, 89, "young"),
-    "queue": (POSIX, MAYBE, ALL, 1000, "queue"),
-    "plausible": (QUEUE, MAYBE, ALL, 1000, "plausible"),
-    "unknown": (ANCIENT, DARK, ALL, 1000, "unknown"),
-    "in use": (KEYED, Verdict("in-use", ("attached",)), ALL, 1000, "in-use"),
+    "report": (ANCIENT, PROOF, [{"leftovers": "report", "reap": NAMED}], 1000, "report"),
+    "permissive": (ANCIENT, PROOF, [{**ALL, "mode": "permissive"}], 1000, "permissive"),
+    "private at once": (ANCIENT, PROOF, [REMOVES], 40, ""),
+    "kept": (ANCIENT, PROOF, [{**ALL, "keep": ({"kind": "shm"},)}], 1000, "keep"),
+    "keyed": (KEYED, PROOF, [REMOVES], 1000, "not-named"),
+    "keyed and named": (KEYED, PROOF, [ALL], 100, ""),
+    "keyed and young": (KEYED, PROOF, [ALL], 99, "young"),
+    "the clock went back": (KEYED, PROOF, [ALL], 5, "young"),
+    "msg": (QUEUE, USED, [REMOVES], 1000, "not-named"),
+    "msg and named": (QUEUE, USED, [ALL], 90, ""),
+    "msg and young": (QUEUE, USED, [ALL], 89, "young"),
+    "queue": (POSIX, MAYBE, [ALL], 1000, "queue"),
+    "plausible": (QUEUE, MAYBE, [ALL], 1000, "plausible"),
+    "unknown": (ANCIENT, DARK, [ALL], 1000, "unknown"),
+    "in use": (KEYED, Verdict("in-use", ("attached",)), [ALL], 1000, "in-use"),
+    "an old id": (ANCIENT, AGAIN, [ALL_SHM], 1000, "plausible"),
+    "private, perhaps a stranger's": (ANCIENT, STRANGE, [ALL], 1000, "not-named"),
+    "perhaps a stranger's, and named": (ANCIENT, STRANGE, [ALL_SHM], 110, ""),
+    "all remove": (ANCIENT, SHARED, [REMOVES, ALL], 40, ""),
+    "one reports": (ANCIENT, SHARED, [ALL, REPORTS], 1000, "report"),
+    "one only watches": (ANCIENT, SHARED, [REMOVES, {**ALL, "mode": "permissive"}], 1000, "permissive"),
+    "one keeps": (ANCIENT, SHARED, [REMOVES, KEEPS], 1000, "keep"),
+    "one does not name it": (KEYED, SHARED, [ALL, REMOVES], 1000, "not-named"),
+    "too young for one, not named by the other": (KEYED, SHARED, [ALL, REMOVES], 41, "not-named"),
+    "too young for one": (KEYED, SHARED, [ALL, ALL_SHM], 109, "young"),
+    "old enough for all": (KEYED, SHARED, [ALL, ALL_SHM], 110, ""),
 }
 
 
 @pytest.mark.parametrize(("found", "verdict", "terms", "now", "why"), DECISIONS.values(), ids=DECISIONS)
-def test_decides(found: Object, verdict: Verdict, terms: dict[str, Any], now: float, why: str) -> None:
-    """Only what is proven goes, and of that only what nobody else could find or the profile names."""
-    assert why_not(found, verdict, Terms(**terms), now) == why
+def test_decides(found: Object, verdict: Verdict, terms: list[dict[str, Any]], now: float, why: str) -> None:
+    """Only an orphan goes, where nobody else could find it or each profile that may be meant names it."""
+    assert why_not(found, verdict, [Terms(**each) for each in terms], now) == why
 
 
 SHM = b"""key shmid
@@ -148,13 +189,31 @@ def test_attributes_all_that_was_not_there_before() -> None:
     assert verdicts(Sight(ALL_BITS, (View({}), living)), before) == {
         ("shm", 7): "in-use",
         ("shm", 8): "proven",
-        ("sem", 7): "proven",
+        ("sem", 7): "plausible",
         ("sem", 8): "unknown",
-        ("msg", 8): "proven",
-        ("msg", 9): "proven",
+        ("msg", 8): "plausible",
+        ("msg", 9): "plausible",
         ("mqueue", 2): "plausible",
         ("mqueue", 3): "in-use",
     }
+
+
+def test_an_id_of_before_may_be_anothers() -> None:
+    """What was made or changed since somebody joined is judged though its id is an old one, and never proven."""
+    inventory = Inventory(TABLES, POSIX_QUEUES, [1, 2, 3])
+    before = {"shm": frozenset({7}), "msg": frozenset({8}), "mqueue": frozenset({1})}
+    assert given_again(inventory, before, 50) == dict.fromkeys(("shm", "sem", "msg"), frozenset())
+    old = given_again(inventory, before, 49)
+    assert old == {"shm": frozenset({7}), "sem": frozenset(), "msg": frozenset({8})}
+    sight = Sight(ALL_BITS, shade=("strangers",), old=old)
+    found = {
+        (kind, index): each.evidence for kind, each, indices in attribute(inventory, sight, {}) for index in indices
+    }
+    aged = {each for each, evidence in found.items() if OLD_ID in evidence}
+    assert aged == {("shm", 0), ("msg", 1)}
+    assert found["shm", 0] == ("creator-gone", "last-user-gone", "strangers", "old-id")
+    assert found["shm", 1] == ("creator-gone", "last-user-gone", "strangers")
+    assert found["mqueue", 0] == ("no-pids", "strangers")
 
 
 def test_who_waits_uses() -> None:

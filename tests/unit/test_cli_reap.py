@@ -33,9 +33,12 @@ ARRAY: dict[str, Any] = {
 QUEUE: dict[str, Any] = {"kind": "mqueue", "name": "/q", "owner": "0", "bytes": 0, "ctime": 0}
 GONE = Verdict("proven", ("creator-gone",))
 LIVES = Verdict("in-use", ("creator-lives",))
+USED = Verdict("plausible", ("last-user-gone",))
 MAYBE = Verdict("plausible", ("never-used",))
+STRANGE = Verdict("plausible", ("creator-gone", "strangers"))
 DARK = Verdict("unknown", ("no-answer",))
 NAMES = Terms(reap=({"kind": "shm", "key": "0x00004711", "age": 60},))
+ARRAYS = Terms(reap=({"kind": "sem", "age": 60},))
 KEEPS = Terms(keep=({"kind": "shm"},))
 PLAIN = Terms("report", "permissive")
 
@@ -45,8 +48,11 @@ DECISIONS: dict[str, tuple[Any, ...]] = {
     "a key": (KEYED, GONE, (), [PLAIN], "not-named"),
     "a key that some member's reap names": (KEYED, GONE, (), [PLAIN, NAMES], ""),
     "a key, its kind named": (KEYED, GONE, ("shm",), [PLAIN], ""),
-    "an array": (ARRAY, GONE, (), [PLAIN], "not-named"),
-    "an array, its kind named": (ARRAY, GONE, ("shm", "sem"), [PLAIN], ""),
+    "an array": (ARRAY, USED, (), [PLAIN], "not-named"),
+    "an array, its kind named": (ARRAY, USED, ("shm", "sem"), [PLAIN], ""),
+    "an array that some member's reap names": (ARRAY, USED, (), [PLAIN, ARRAYS], ""),
+    "perhaps a stranger's": (PRIVATE, STRANGE, (), [PLAIN], "not-named"),
+    "perhaps a stranger's, its kind named": (PRIVATE, STRANGE, ("shm",), [PLAIN], ""),
     "a private segment, another kind named": (PRIVATE, GONE, ("sem",), [PLAIN], "not-named"),
     "what reap names, another kind named": (KEYED, GONE, ("sem",), [NAMES], "not-named"),
     "keep of some member": (PRIVATE, GONE, ("shm",), [NAMES, KEEPS], "keep"),
@@ -59,7 +65,7 @@ DECISIONS: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize(("found", "verdict", "kinds", "members", "why"), DECISIONS.values(), ids=DECISIONS)
 def test_decides(found: Any, verdict: Verdict, kinds: tuple[str, ...], members: list[Terms], why: str) -> None:
-    """What is proven goes if nobody could find it, or somebody names it, and nobody keeps it."""
+    """What the living are not seen to use goes if nobody could find it, or somebody names it, and nobody keeps it."""
     assert fates.why_kept(found, verdict, kinds, members) == why
 
 

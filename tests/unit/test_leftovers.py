@@ -14,6 +14,7 @@ from ipcwarden.core.leftovers import (
     merged,
     planned,
     removed_told,
+    stamps_of,
     still_there,
     without,
 )
@@ -98,9 +99,16 @@ def test_plans_by_stamp() -> None:
     """What is to go is noted with all that it is known by; POSIX queues never are."""
     found = inventory()
     groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
-    assert planned(found, groups, "") == {"shm": [[7, 4096, 4096, 0, 0, 50, 0, 0]]}
-    assert planned(found, groups, "not-named") == {"shm": [[8, 8192, 4096, 17, 5, 51, 0, 0]]}
-    assert planned(found, groups, "queue") == {}
+    assert planned(found, groups, "", {}) == {"shm": [[7, 4096, 4096, 0, 0, 50, 0, 0, 21, 0]]}
+    assert planned(found, groups, "not-named", {7: {1}}) == {"shm": [[8, 8192, 4096, 17, 5, 51, 0, 0, 21, 0]]}
+    assert planned(found, groups, "queue", {}) == {}
+
+
+def test_an_array_is_known_by_its_semaphores() -> None:
+    """The pids that they have are part of its stamp: its times have no fractions of seconds."""
+    table = Table("sem", b"key semid\n7 3 600 2 0 0 5 0 60 50\n", 4096)
+    assert list(stamps_of(table, [0], {3: frozenset({32, 31})})) == [[7, 5, 50, 60, 31, 32]]
+    assert list(stamps_of(table, [0], {})) == [[7, 5, 50, 60]]
 
 
 def test_tells_all_of_a_private_namespace() -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.summary import amounts
-from ipcwarden.core.attribution import PLAUSIBLE, PROVEN, UNKNOWN
+from ipcwarden.core.attribution import PLAUSIBLE, PROVEN, UNKNOWN, is_private_segment
 from ipcwarden.core.selection import selected
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ _EVIDENCE = {
     "last-user-lives": "a living container used it last",
     "creator-lives last-user-lives": "a living container made and used it",
     "creator-gone": "whoever made it is gone",
-    "last-user-gone": "whoever used it last is gone",
+    "last-user-gone": "whoever used it last is gone, its maker may live",
     "creator-gone last-user-gone": "whoever made and used it is gone",
     "never-used": "nobody has used it",
     "no-pids": "nothing tells who has it open",
@@ -47,26 +47,22 @@ def why_kept(found: Object, verdict: Verdict, kinds: Sequence[str], members: Seq
     """Return why an object stays, or an empty string: then it is freed.
 
     in-use, queue, plausible, unknown, keep or not-named.  `kinds` are those that the operator names: with them nothing
-    else is freed, and of them everything.  Neither age nor mode counts: the operator asks.
+    else is freed, and of them every orphan.  Neither age nor mode counts: the operator asks.
     """
     if not verdict.is_leftover:
         return verdict.confidence
     if found["kind"] == "mqueue":
         return "queue"
-    if verdict.confidence != PROVEN:
+    if not verdict.is_orphan:
         return verdict.confidence
     if any(selected(each.keep, found) for each in members):
         return "keep"
     if kinds:
         named = found["kind"] in kinds
     else:
-        named = is_private(found) or any(selected(each.reap, found) for each in members)
+        private = is_private_segment(found) and verdict.confidence == PROVEN
+        named = private or any(selected(each.reap, found) for each in members)
     return "" if named else "not-named"
-
-
-def is_private(found: Object) -> bool:
-    """Tell whether an object is a segment that nobody finds by a key."""
-    return found["kind"] == "shm" and found["key"] == "0x00000000"
 
 
 @dataclass(frozen=True, slots=True)

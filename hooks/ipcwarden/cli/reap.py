@@ -17,7 +17,7 @@ from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.core.attribution import attribute
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
-from ipcwarden.core.leftovers import STAMPS
+from ipcwarden.core.leftovers import stamps_of
 from ipcwarden.core.objects import MOST_OBJECTS
 from ipcwarden.errors import NamespaceError
 from ipcwarden.host.inventory import attached, take_inventory
@@ -32,11 +32,11 @@ from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Inventory
+    from ipcwarden.core.objects import Inventory, Table
     from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
 
@@ -153,15 +153,14 @@ def _reap_here(
         for index in indices:
             why = why_kept(inventory.object(kind, index), verdict, kinds, members)
             if not why and not dry_run:
-                why = _remove(inventory, kind, index)
+                why = _remove(inventory.tables[kind], index, sight.semaphores)
             if why != "gone":  # somebody was faster
                 found.append(Outcome(kind, index, verdict, why))
     return inventory, found
 
 
-def _remove(inventory: Inventory, kind: str, index: int) -> str:
-    table = inventory.tables[kind]
-    return remove(kind, table.column("id")[index], [table.column(name)[index] for name in STAMPS[kind]])
+def _remove(table: Table, index: int, semaphores: Mapping[int, frozenset[int]]) -> str:
+    return remove(table.kind, table.column("id")[index], next(stamps_of(table, [index], semaphores)))
 
 
 def _with_users(objects: list[dict[str, Document]], identity: Identity) -> list[Document]:

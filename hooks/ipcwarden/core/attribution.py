@@ -2,7 +2,8 @@
 
 The kernel notes who made a segment and who last used an object, as a process, and shows that as a pid to whoever is in
 the process' pid namespace, dead or alive; to all others it shows 0.  So what no living pid namespace has a pid for
-belongs to processes that have gone with theirs.
+belongs to processes that have gone with theirs.  Of an array or a message queue the kernel notes no maker: that its
+last user is gone proves nothing of whoever made it, and may live.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ipcwarden.core.objects import Inventory, Object, Table
     from ipcwarden.core.policy import Selector
@@ -23,6 +24,9 @@ _PIDS = {"shm": ((CREATOR, "cpid"), (USER, "lpid")), "msg": ((USER, "lspid"), (R
 _CHANGES = {"shm": ("ctime", "detach"), "sem": ("ctime", "otime"), "msg": ("ctime", "send", "recv")}
 _WORDS = ((CREATOR, "creator"), (USER | RECEIVER, "last-user"))
 IN_USE, PROVEN, PLAUSIBLE, UNKNOWN = "in-use", "proven", "plausible", "unknown"
+# Why it is not proven whose an object is, though all who have a pid for it are gone: others may have left it, members
+# whose ends are not recorded yet or whom nobody knew; or another object has had its id.
+SEVERAL, STRANGERS, OLD_ID = "several-gone", "strangers", "old-id"
 _PRIVATE = "0x00000000"
 
 
@@ -86,12 +90,17 @@ class Sight:
 
     `ours` is what we see, who stand above the pid namespaces of those in it, `living` what these see.  `awaited` are
     arrays that somebody waits for.  `doubt` are words of why all of that proves nothing: somebody could not be asked.
+    `shade` are words of why it does not prove whose an object is: SEVERAL, STRANGERS.  `old` are ids by kind that may
+    have been another's before (OLD_ID), `semaphores` the pids that we see of arrays'.
     """
 
     ours: View
     living: tuple[View, ...] = ()
     awaited: frozenset[int] = frozenset()
     doubt: tuple[str, ...] = ()
+    shade: tuple[str, ...] = ()
+    old: Mapping[str, frozenset[int]] = {}
+    semaphores: Mapping[int, frozenset[int]] = {}
 
 
 @value
@@ -105,6 +114,31 @@ class Verdict:
     def is_leftover(self) -> bool:
         """Tell whether none of the living is seen to use it."""
         return self.confidence != IN_USE
+
+    @property
+    def is_orphan(self) -> bool:
+        """Tell whether processes are known to have used it, and none of them lives."""
+        if self.confidence == PROVEN:
+            return True
+        gone = "creator-gone" in self.evidence or "last-user-gone" in self.evidence
+        return self.confidence == PLAUSIBLE and gone and OLD_ID not in self.evidence
+
+
+def given_again(inventory: Inventory, before: Mapping[str, frozenset[int]], since: int) -> dict[str, frozenset[int]]:
+    """Return the ids by kind of what was there `before` under which something stands that was made or changed `since`.
+
+    `since` in seconds since 1970.  Ids come again, at a container's will where it owns its user namespace; inode
+    numbers of POSIX queues do not.
+    """
+    found = {}
+    for kind, table in inventory.tables.items():
+        ids = before.get(kind, frozenset())
+        found[kind] = frozenset(
+            number
+            for number, when in zip(table.column("id"), table.column("ctime"), strict=True)
+            if when > since and number in ids
+        )
+    return found
 
 
 def attribute(
@@ -120,13 +154,16 @@ def attribute(
     for index, queue in enumerate(inventory.queues):
         if inventory.inodes[index] not in old:
             use = "notify" if queue.get("notify") else ""
-            yield "mqueue", judge("mqueue", use, 0, 0, 0, False, sight.doubt), [index]
+            yield "mqueue", judge("mqueue", use, 0, 0, 0, False, sight.doubt, sight.shade), [index]
 
 
 def _attributed(
     kind: str, table: Table, sight: Sight, before: frozenset[int]
 ) -> Iterator[tuple[str, Verdict, list[int]]]:
-    alike: dict[tuple[str, int, int, int, bool], list[int]] = {}  # a few sorts, of which there may be 32 768
+    # A few sorts, of which there may be 32 768.
+    alike: dict[tuple[str, int, int, int, bool], list[int]] = {}
+    aged: dict[tuple[str, int, int, int, bool], list[int]] = {}
+    old = sight.old.get(kind, frozenset())
     ours = sight.ours.pids.get(kind, {})
     living = [view.pids.get(kind, {}) for view in sight.living]
     unread: frozenset[int] = frozenset()
@@ -140,9 +177,10 @@ def _attributed(
             for seen in living:
                 alive |= seen.get(number, 0)
             sort = (in_use[index], used[index], ours.get(number, 0), alive, number in unread)
-            alike.setdefault(sort, []).append(index)
-    for sort, indices in alike.items():
-        yield kind, judge(kind, *sort, sight.doubt), indices
+            (aged if number in old else alike).setdefault(sort, []).append(index)
+    for sorts, shade in ((alike, sight.shade), (aged, (*sight.shade, OLD_ID))):
+        for sort, indices in sorts.items():
+            yield kind, judge(kind, *sort, sight.doubt, shade), indices
 
 
 def _in_use(table: Table, sight: Sight) -> list[str]:
@@ -153,11 +191,21 @@ def _in_use(table: Table, sight: Sight) -> list[str]:
     return [""] * len(table)
 
 
-def judge(kind: str, use: str, used: int, ours: int, alive: int, unread: bool, doubt: tuple[str, ...]) -> Verdict:
+def judge(
+    kind: str,
+    use: str,
+    used: int,
+    ours: int,
+    alive: int,
+    unread: bool,
+    doubt: tuple[str, ...],
+    shade: tuple[str, ...] = (),
+) -> Verdict:
     """Judge an object.
 
     `use` is a word of who uses it now, if anybody; `used` are the bits that it must have a pid of, `ours` those that we
-    see, `alive` those that the living see; `unread` tells whether not all of them could be asked.
+    see, `alive` those that the living see; `unread` tells whether not all of them could be asked.  `doubt` are words
+    that make unknown what nobody living is seen to use, `shade` those that make plausible what were proven.
     """
     if use:
         return Verdict(IN_USE, (use,))
@@ -166,12 +214,15 @@ def judge(kind: str, use: str, used: int, ours: int, alive: int, unread: bool, d
     if doubt:
         return Verdict(UNKNOWN, doubt)
     if kind == "mqueue":
-        return Verdict(PLAUSIBLE, ("no-pids",))
+        return Verdict(PLAUSIBLE, ("no-pids", *shade))
     if unread:
         return Verdict(UNKNOWN, ("too-many",))
     if used & ~ours:
         return Verdict(UNKNOWN, ("out-of-sight",))  # by a process that not even we have a pid for
-    return Verdict(PROVEN, _words(ours, "gone")) if ours else Verdict(PLAUSIBLE, ("never-used",))
+    if not ours:
+        return Verdict(PLAUSIBLE, ("never-used", *shade))
+    is_proven = kind == "shm" and not shade  # of it alone the kernel keeps the maker
+    return Verdict(PROVEN if is_proven else PLAUSIBLE, (*_words(ours, "gone"), *shade))
 
 
 def _words(bits: int, what: str) -> tuple[str, ...]:
@@ -195,23 +246,31 @@ def why_nothing(terms: Terms) -> str:
     return "" if terms.mode == "enforcing" else "permissive"
 
 
-def why_not(found: Object, verdict: Verdict, terms: Terms, now: float) -> str:
-    """Return why an object stays, or an empty string: then it is to be removed.
+def why_not(found: Object, verdict: Verdict, terms: Sequence[Terms], now: float) -> str:
+    """Return why an object stays, or an empty string: then it is to be removed, as all terms say.
 
     report, permissive, keep, queue, in-use, plausible, unknown, not-named or young; `now` in seconds since 1970.
+    `terms` are those of all that may have left it, of at least one.
     """
-    if why := why_nothing(terms):
-        return why
-    if selected(terms.keep, found):
+    nothing = [why for each in terms if (why := why_nothing(each))]
+    if nothing:
+        return nothing[0]
+    if any(selected(each.keep, found) for each in terms):
         return "keep"
     if found["kind"] == "mqueue":
         return "queue"  # nothing tells who has one open
-    if verdict.confidence != PROVEN:
+    if not verdict.is_orphan:
         return verdict.confidence
-    if found["kind"] == "shm" and found["key"] == _PRIVATE:
+    if is_private_segment(found) and STRANGERS not in verdict.evidence:
         return ""  # nobody else could find it
-    named = selected(terms.reap, found)
-    if named is None:
+    named = [selected(each.reap, found) for each in terms]
+    ages = [int(each["age"]) for each in named if each is not None]
+    if len(ages) < len(terms):
         return "not-named"
     changed = max(int(found[name]) for name in _CHANGES[str(found["kind"])])
-    return "young" if now - changed < int(named["age"]) else ""
+    return "young" if now - changed < max(ages) else ""
+
+
+def is_private_segment(found: Object) -> bool:
+    """Tell whether an object is a segment that nobody finds by a key."""
+    return found["kind"] == "shm" and found["key"] == _PRIVATE

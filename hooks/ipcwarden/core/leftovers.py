@@ -9,12 +9,12 @@ from ipcwarden.core.selection import Expectations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias, TypeVar
 
     from ipcwarden.core.attribution import Sight, Terms, Verdict
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Chosen, Inventory, Object
+    from ipcwarden.core.objects import Chosen, Inventory, Object, Table
     from ipcwarden.core.policy import Selector
 
     # Kind, verdict, why they stay (empty: they are to go), and the objects as indices.
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     Stayed: TypeAlias = dict[str, list[tuple[int, int, int, str]]]
     Row = TypeVar("Row")
 
-# What an object is known by beside its id, which is given again.
+# What an object is known by beside its id, which is given again; an array by its semaphores' pids, too.
 STAMPS = {
-    "shm": ("key", "cuid", "ctime", "attach", "detach"),
+    "shm": ("key", "cuid", "ctime", "attach", "detach", "cpid", "lpid"),
     "sem": ("key", "cuid", "ctime", "otime"),
-    "msg": ("key", "cuid", "ctime", "send", "recv"),
+    "msg": ("key", "cuid", "ctime", "send", "recv", "lspid", "lrpid"),
 }
 
 
@@ -45,7 +45,7 @@ def leftovers_in(
         elif verdict.is_leftover:
             by_why: dict[str, list[int]] = {}
             for index in indices:
-                by_why.setdefault(why_not(inventory.object(kind, index), verdict, terms, now), []).append(index)
+                by_why.setdefault(why_not(inventory.object(kind, index), verdict, [terms], now), []).append(index)
             found += [(kind, verdict, why, these) for why, these in by_why.items()]
     return found
 
@@ -137,14 +137,25 @@ def _name_of_object(found: Object) -> tuple[str, str]:
     return str(found["kind"]), str(found.get("id", found.get("name", found.get("name_hex"))))
 
 
-def planned(inventory: Inventory, groups: Iterable[Group], why: str) -> Plan:
-    """Return the objects that stay for this reason (empty: that are to go)."""
+def stamps_of(table: Table, indices: Iterable[int], semaphores: Mapping[int, frozenset[int]]) -> Iterator[list[int]]:
+    """Give what each of these objects is known by beside its id; `semaphores` are the pids that we see of arrays'."""
+    columns = [table.column(name) for name in STAMPS[table.kind]]
+    ids = table.column("id")
+    pids = semaphores if table.kind == "sem" else {}
+    for index in indices:
+        yield [*[column[index] for column in columns], *sorted(pids.get(ids[index], ()))]
+
+
+def planned(inventory: Inventory, groups: Iterable[Group], why: str, semaphores: Mapping[int, frozenset[int]]) -> Plan:
+    """Return the objects that stay for this reason (empty: that are to go); `semaphores` as `stamps_of` takes them."""
     found: Plan = {}
     for kind, _, reason, indices in groups:
         if reason == why and kind in inventory.tables:
             table = inventory.tables[kind]
-            columns = [table.column(name) for name in ("id", "bytes", "claimed", *STAMPS[kind])]
-            found.setdefault(kind, []).extend([column[index] for column in columns] for index in indices)
+            columns = [table.column(name) for name in ("id", "bytes", "claimed")]
+            stamps = zip(indices, stamps_of(table, indices, semaphores), strict=True)
+            rows = ([*[column[index] for column in columns], *stamp] for index, stamp in stamps)
+            found.setdefault(kind, []).extend(rows)
     return found
 
 

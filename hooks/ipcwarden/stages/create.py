@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import time
 
 from ipcwarden import privileges
 from ipcwarden.core.amendment import REQUESTED
@@ -330,7 +331,7 @@ def _apply(
         if limits is not None or case.spec.ipc != "private":
             from ipcwarden.stages.orphans import baseline
 
-            there["baseline"] = baseline()
+            there.update(baseline=baseline(), joined_at=int(time.time()))
         entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways, **there)
         record = site.record(
             "applied",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from ipcwarden.core.attribution import Sight, Terms, view_of
+from ipcwarden.core.attribution import Sight, Terms, given_again, view_of
 from ipcwarden.core.leftovers import leftovers_in, leftovers_told, planned, still_there
 from ipcwarden.core.ranges import numbers_in, ranges_of
 from ipcwarden.core.selection import selectors_of
@@ -85,12 +85,21 @@ class Outlook:
     spaces: frozenset[tuple[int, int]]
     inhabited: bool  # whether anybody is, or may be, in there
 
-    def of(self, space: tuple[int, int] | None, has_baseline: bool = True) -> Sight:
-        """Return what is seen of what one left that had the pid namespace `space`, None where that is not known."""
+    def of(
+        self,
+        space: tuple[int, int] | None,
+        has_baseline: bool = True,
+        old: Mapping[str, frozenset[int]] | None = None,
+    ) -> Sight:
+        """Return what is seen of what one left that had the pid namespace `space`, None where that is not known.
+
+        `old` are ids that may have been another object's before.
+        """
         doubt = [] if has_baseline else ["no-baseline"]
         doubt += ["no-pid-namespace"] if space is None or space in self.spaces else []
         told = tuple(dict.fromkeys((*doubt, *self.sight.doubt)))
-        return Sight(self.sight.ours, self.sight.living, self.sight.awaited, told)
+        seen = self.sight
+        return Sight(seen.ours, seen.living, seen.awaited, told, seen.shade, old or {}, seen.semaphores)
 
 
 def look_around(
@@ -125,7 +134,8 @@ def look_around(
     pids, unread = ask_semaphores(arrays)
     tables = inventory.tables
     living.append(view_of(tables, pids, frozenset(), _survivors()))
-    sight = Sight(view_of(tables, pids, unread), tuple(living), awaited(arrays), tuple(dict.fromkeys(doubt)))
+    told = tuple(dict.fromkeys(doubt))
+    sight = Sight(view_of(tables, pids, unread), tuple(living), awaited(arrays), told, semaphores=pids)
     return Outlook(sight, found, bool(spaces.found) or spaces.blind)
 
 
@@ -143,18 +153,28 @@ def member_seen(
     plan had and will not be removed after all.
     """
     noted = before_in(document)
-    before = _with_others(noted or {}, left_in(site.namespaces, identity.name))
+    old = _given_again(inventory, document, noted or {})
+    rest = {kind: ids - old.get(kind, frozenset()) for kind, ids in (noted or {}).items()}
+    before = _with_others(rest, left_in(site.namespaces, identity.name))
     outlook = look_around(site, identity, inventory, company, before)
     if not outlook.inhabited:
         return None
-    sight = outlook.of(space_in(document), noted is not None)
+    sight = outlook.of(space_in(document), noted is not None, old)
     groups = leftovers_in(inventory, sight, before, terms_in(document), time.time())
     return {
         **leftovers_told(inventory, groups, selectors_of(document.get("expect"))),
-        "plan": planned(inventory, groups, ""),  # type: ignore[dict-item]  # numbers are documents
-        "young": planned(inventory, groups, "young"),  # type: ignore[dict-item]  # likewise
+        "plan": planned(inventory, groups, "", sight.semaphores),  # type: ignore[dict-item]  # numbers are documents
+        "young": planned(inventory, groups, "young", sight.semaphores),  # type: ignore[dict-item]  # likewise
         "stayed": still_there(inventory, groups, _earlier_plan(document)),  # type: ignore[dict-item]  # a tuple is a list
     }
+
+
+def _given_again(
+    inventory: Inventory, document: dict[str, Document], noted: Mapping[str, frozenset[int]]
+) -> dict[str, frozenset[int]]:
+    """Return which ids that were there before one joined may be another object's by now."""
+    joined = document.get("joined_at")
+    return given_again(inventory, noted, joined) if isinstance(joined, int) else {}
 
 
 def _with_others(before: dict[str, frozenset[int]], left: dict[str, Document]) -> dict[str, frozenset[int]]:

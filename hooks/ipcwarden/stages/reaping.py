@@ -180,8 +180,9 @@ def _looked_at(
     for each, ids in zip(due, still, strict=True):
         before = {kind: every[kind] - ids[kind] for kind in every} | {"mqueue": frozenset(inventory.inodes)}
         terms = terms_in({**each, "leftovers": "remove"})
-        groups = leftovers_in(inventory, outlook.of(space_in(each)), before, terms, time.time())
-        found.append(_planned_again(inventory, groups, each))
+        sight = outlook.of(space_in(each))
+        groups = leftovers_in(inventory, sight, before, terms, time.time())
+        found.append(_planned_again(inventory, groups, each, sight.semaphores))
     return found
 
 
@@ -196,15 +197,17 @@ def _still_its(inventory: Inventory, due: dict[str, Document]) -> dict[str, froz
     return found
 
 
-def _planned_again(inventory: Inventory, groups: list[Group], due: dict[str, Document]) -> dict[str, Document]:
+def _planned_again(
+    inventory: Inventory, groups: list[Group], due: dict[str, Document], semaphores: Mapping[int, frozenset[int]]
+) -> dict[str, Document]:
     """Return what is due as `items` that stay so, the `plan` of what is to go, and what a record will say (`begun`).
 
     What a killed hook has begun is brought to its end first.
     """
     items: Plan = {}
     for why in ("", "young", "plausible", "unknown"):
-        items = merged(items, planned(inventory, groups, why))
-    plan, begun = planned(inventory, groups, ""), due.get("begun")
+        items = merged(items, planned(inventory, groups, why, semaphores))
+    plan, begun = planned(inventory, groups, "", semaphores), due.get("begun")
     stayed: Stayed = {}
     if isinstance(begun, dict):
         plan = without(plan, ids_of_plan(begun), but=True)
