@@ -22,12 +22,12 @@ from ipcwarden.stages.site import Site
 from ipcwarden.stages.whereabouts import Whereabouts
 from support import cgroup, namespace
 from support.bundle import PAYLOADS
-from support.sandbox import config, profile, put_in_force
+from support.sandbox import PYTHON, config, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from support.sandbox import Container
 
@@ -35,6 +35,30 @@ OURS = Path("/proc/self/ns/ipc")
 CLI = REPOSITORY / ".venv" / "bin" / "ipcwarden"
 _REMOVED = {"shm": "-m", "sem": "-s", "msg": "-q"}
 _numbers = count(1)
+_OPERATE = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+def operate(queue, array):
+    message = (ctypes.c_long * 3)(1)
+    assert libc.msgsnd(queue, message, 8, 0) == 0 <= libc.msgrcv(queue, message, 8, 0, 0)
+    assert libc.semop(array, (ctypes.c_short * 3)(0, 1, 0), 1) == 0
+"""
+# Makes a queue and an array, and uses both when it is told to.
+_SERVE = f"""{_OPERATE}
+made = libc.msgget(0, 0o1600), libc.semget(0, 1, 0o1600)
+print(*made, flush=True)
+sys.stdin.readline()
+operate(*made)
+print("used", flush=True)
+sys.stdin.read()
+"""
+# Uses what somebody else has made, and waits.
+_USE = f"""{_OPERATE}
+import signal
+operate(*map(int, sys.argv[1:]))
+print("made", flush=True)
+signal.pause()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -70,10 +94,10 @@ def worker(lab: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start programs that make objects and wait, in a container's cgroup or nobody's."""
     started: list[subprocess.Popen[str]] = []
 
-    def worker(*what: str, of: Container | None = None) -> subprocess.Popen[str]:
+    def worker(*what: str, of: Container | None = None, program: Sequence[str] = ()) -> subprocess.Popen[str]:
         file = cgroup.enter(f"/{lab.name}/{of.id}", of.process.pid) if of else Path("/dev/null")
         script = f'echo $$ >"{file}"; exec "$@"'
-        command = ["sh", "-c", script, "sh", str(PAYLOADS / "leave"), *what, "--wait"]
+        command = ["sh", "-c", script, "sh", *(program or (str(PAYLOADS / "leave"), *what, "--wait"))]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None
@@ -222,11 +246,11 @@ def test_the_uid_is_as_the_host_numbers_it(start: Callable[..., Container]) -> N
 def test_what_a_living_process_of_its_made_is_proven(
     host: Callable[..., Container], worker: Callable[..., Any]
 ) -> None:
-    """A process in its cgroup that outlives it is its own: what that has made is proven."""
+    """A process in its cgroup that outlives it is its own: what that has made is proven, what it has used plausible."""
     container = host()
     worker("--shm=1", "--msg=1", of=container)
     record = last(container)
-    assert judged(record) == [("msg", "proven"), ("shm", "proven")]
+    assert judged(record) == [("msg", "plausible"), ("shm", "proven")]
 
 
 def test_what_others_made_is_theirs(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
@@ -259,10 +283,28 @@ def test_what_was_seen_is_proven(host: Callable[..., Container], worker: Callabl
     end(process)
     leave("--shm=1")
     record = last(container)
-    assert judged(record) == [("msg", "proven"), ("shm", "plausible"), ("shm", "proven")]
-    assert {tuple(each["evidence"]) for each in record["objects"] if each["confidence"] == "proven"} == {
-        ("seen-alive",)
-    }
+    assert judged(record) == [("msg", "plausible"), ("shm", "plausible"), ("shm", "proven")]
+    seen = [each["kind"] for each in record["objects"] if each["evidence"] == ["seen-alive"]]
+    assert sorted(seen) == ["msg", "shm"]
+
+
+def test_a_daemon_s_queue_is_none_of_its(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
+    """What somebody elsewhere uses is not told, though the container has used it, too, and was seen to."""
+    container = host()
+    with subprocess.Popen([PYTHON, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        queue, array = daemon.stdout.readline().split()
+        client = worker(program=[PYTHON, "-c", _USE, queue, array], of=container)
+        observed(container)
+        seen = container.entry()["seen"]
+        end(client)
+        daemon.stdin.write("\n")
+        daemon.stdin.flush()
+        assert daemon.stdout.readline() == "used\n"
+        record = last(container)
+    assert seen == {"sem": [[int(array)] * 2], "msg": [[int(queue)] * 2]}
+    assert record["objects"] == []
 
 
 def test_what_was_seen_of_another_is_the_others(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
@@ -322,16 +364,23 @@ def test_dead_workers_are_seen_while_it_lives(
     work_in(space, "--shm=1", "--sem=1", "--sem-op", "--msg=1")
     leave("--shm=1")
     observed(container)
-    assert judged(last(container)) == [("msg", "proven"), ("sem", "proven"), ("shm", "plausible"), ("shm", "proven")]
+    assert judged(last(container)) == [
+        ("msg", "plausible"),
+        ("sem", "plausible"),
+        ("shm", "plausible"),
+        ("shm", "proven"),
+    ]
 
 
 def test_semaphores_that_somebody_operated_on(host: Callable[..., Container], worker: Callable[..., Any]) -> None:
-    """An array has the pid of who operated on it last: gone, in the container, or elsewhere."""
+    """An array has the pid of who operated on it last, who need not have made it: gone, in the container, elsewhere."""
     container = host()
     leave("--sem=1", "--sem-op")
     worker("--sem=1", "--sem-op", of=container)
     worker("--sem=1", "--sem-op")
-    assert judged(last(container)) == [("sem", "plausible"), ("sem", "proven")]
+    record = last(container)
+    assert judged(record) == [("sem", "plausible")] * 2
+    assert sorted(each["evidence"][0] for each in record["objects"]) == ["last-user-gone", "last-user-lives"]
 
 
 def test_a_number_that_is_used_again() -> None:

@@ -49,9 +49,9 @@ QUEUE = mqueue(b"left", (995, 9, 0o100600), (59, 60), (4, 16, 0, 0))
         ("shm", Trace(999, 1500, UNTOLD), ("unknown", "uid", "time", "in-use")),
         ("shm", Trace(999, 1500, GONE, (INSIDE,)), ("plausible", "creator-gone", "uid", "time")),
         ("sem", Trace(999, 1500), ("unknown", "uid", "time")),
-        ("sem", Trace(999, 1500, NOBODY, (GONE, INSIDE)), ("proven", "last-user-lives")),
+        ("sem", Trace(999, 1500, NOBODY, (GONE, INSIDE)), ("plausible", "last-user-lives")),
         ("msg", Trace(999, 1500, NOBODY, (GONE, NOBODY)), ("plausible", "last-user-gone", "uid", "time")),
-        ("msg", Trace(0, 0, NOBODY, (OUTSIDE, INSIDE)), ("proven", "last-user-lives")),
+        ("msg", Trace(0, 0, NOBODY, (OUTSIDE, INSIDE)), None),
         ("msg", Trace(999, 1500, NOBODY, (GONE, OUTSIDE)), None),
         ("msg", Trace(999, 1500, NOBODY, (NOBODY, NOBODY)), ("unknown", "uid", "time")),
         ("mqueue", Trace(1, 1), ("unknown",)),
@@ -63,10 +63,19 @@ def test_judges_by_what_the_kernel_tells(kind: str, trace: Trace, verdict: tuple
     assert judge_on_host(kind, 1, trace, LIFE) == expected
 
 
-def test_what_was_seen_is_proven() -> None:
-    """Whoever made it was seen while it lived: what pids tell later changes nothing of that."""
-    assert judge_on_host("shm", 7, Trace(0, 0, OUTSIDE, (OUTSIDE,)), LIFE) == Verdict("proven", ("seen-alive",))
-    assert judge_on_host("sem", 7, Trace(0, 0), LIFE) == Verdict("unknown", ())
+SEEN = HostLife(999, 1000, 2000, dict.fromkeys(("shm", "sem", "msg"), frozenset((7,))))
+
+
+@pytest.mark.parametrize(("kind", "confidence"), [("shm", "proven"), ("sem", "plausible"), ("msg", "plausible")])
+def test_what_was_seen(kind: str, confidence: str) -> None:
+    """Who made a segment was seen while it lived; of an array or a queue who used it last, and that is no maker."""
+    assert judge_on_host(kind, 7, Trace(0, 0, NOBODY, (GONE,)), SEEN) == Verdict(confidence, ("seen-alive",))
+
+
+@pytest.mark.parametrize("kind", ["shm", "sem", "msg"])
+def test_what_was_seen_and_is_in_use_elsewhere(kind: str) -> None:
+    """What somebody elsewhere uses now is no leftover, whoever had it before."""
+    assert judge_on_host(kind, 7, Trace(0, 0, NOBODY, (OUTSIDE,)), SEEN) is None
 
 
 def test_tells_what_is_new() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Where a process is that an object has the pid of: among the container's, elsewhere, nowhere any more, or it lives and
 # nobody can tell where; NOBODY for no pid.
 INSIDE, OUTSIDE, GONE, UNTOLD, NOBODY = "inside", "outside", "gone", "untold", ""
+ALIVE = frozenset(("creator-lives", "last-user-lives"))  # evidence of a process of the container's
 _OFF = 1  # seconds that two clocks may seem to differ
 
 
@@ -25,7 +26,7 @@ _OFF = 1  # seconds that two clocks may seem to differ
 class HostLife:
     """A container's life in the host's namespace, in seconds since 1970, and the uid that its processes start with.
 
-    `seen` are ids by kind of what a living process of its cgroup was seen to have made.
+    `seen` are ids by kind of what a living process of its was seen to have made, or of sem and msg used last.
     """
 
     uid: int
@@ -90,12 +91,14 @@ def trace_of(inventory: Inventory, kind: str, index: int, clues: Clues) -> Trace
 
 def judge_on_host(kind: str, number: int, trace: Trace, life: HostLife) -> Verdict | None:
     """Judge an object that is new since the container started; None for what is somebody else's, or in use by one."""
-    if trace.creator == INSIDE or (kind != "shm" and INSIDE in trace.users):
-        return Verdict(PROVEN, ("creator-lives" if trace.creator == INSIDE else "last-user-lives",))
-    if number in life.seen.get(kind, ()):
-        return Verdict(PROVEN, ("seen-alive",))
+    if trace.creator == INSIDE:
+        return Verdict(PROVEN, ("creator-lives",))
     if trace.creator == OUTSIDE or OUTSIDE in trace.users:
         return None
+    if kind != "shm" and INSIDE in trace.users:
+        return Verdict(PLAUSIBLE, ("last-user-lives",))  # the kernel does not tell who made it
+    if number in life.seen.get(kind, ()):
+        return Verdict(PROVEN if kind == "shm" else PLAUSIBLE, ("seen-alive",))
     evidence = ["creator-gone"] if trace.creator == GONE else ["last-user-gone"] if GONE in trace.users else []
     fits = [trace.uid == life.uid, life.began - _OFF <= trace.ctime <= life.ended + _OFF]
     is_plausible = bool(evidence) and all(fits)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posix
 import time
 
-from ipcwarden.core.attribution import CREATOR, PROVEN, UNKNOWN
+from ipcwarden.core.attribution import CREATOR, UNKNOWN
 from ipcwarden.core.hostipc import (
+    ALIVE,
     Clues,
     HostLife,
     distinct_cgroup,
@@ -136,9 +137,9 @@ def host_record(site: Site, entry: Entry, event: str, at: str) -> dict[str, Docu
 
 
 def observe(site: Site, entry: Entry) -> None:
-    """Note in the entry what is seen to be made by a living process of the container's: its pid tells nothing later.
+    """Note in the entry what a living process of the container's is seen to have made, or of sem and msg used last.
 
-    Raises `KernelError`, `RecordError`.
+    Once it has gone its pid tells nothing.  Raises `KernelError`, `RecordError`.
     """
     document = entry.document
     if document.get("boot") != site.boot:
@@ -148,7 +149,7 @@ def observe(site: Site, entry: Entry) -> None:
     seen = {kind: set(life.seen[kind]) for kind in _WITH_IDS}
     for kind, these in _judged(site, document, inventory, life, {}).items():
         for index, verdict in these.items():
-            if verdict.confidence == PROVEN:
+            if not ALIVE.isdisjoint(verdict.evidence):
                 seen[kind].add(inventory.tables[kind].column("id")[index])
     before = before_in(document) or {}
     for kind, bits in _seen_from(document, inventory).items():
