@@ -94,18 +94,38 @@ def test_an_id_that_was_given_again(kind: str) -> None:
     assert removal(again, f"--{kind}=1") == ["changed", "1"]
 
 
-LATER = "while time.time() < max(stamp[2:]) + 1.1: time.sleep(0.01)\n"  # the kernel's times have no fractions, and lag
+ATTACH = """
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+at = libc.shmat(number, None, 0)
+"""
+# A second process waits until the first semaphore, which is zero, is more than that.
+WAIT = """
+libc = ctypes.CDLL(None)
+waiter = os.fork()
+if not waiter:
+    libc.prctl(1, 9)
+    libc.semop(number, (ctypes.c_short * 3)(0, -1, 0), 1)
+    os._exit(0)
+while not libc.semctl(number, 0, 14):
+    os.sched_yield()
+"""
+# Within the second in which it was judged, for the kernel's times have no fractions.
 USES = {
-    "shm": "libc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p; libc.shmat(number, None, 0)",
-    "sem": f"{LATER}ctypes.CDLL(None).semctl(number, 0, 16, 1)",
-    "msg": f"{LATER}ctypes.CDLL(None).msgrcv(number, ctypes.create_string_buffer(99), 64, 0, 0)",
+    "attached": ("shm", ATTACH, "in-use"),
+    "detached": ("shm", f"{ATTACH}libc.shmdt(ctypes.c_void_p(at))", "changed"),
+    "operated on": ("sem", "ctypes.CDLL(None).semctl(number, 1, 16, 1)", "changed"),
+    "waited for": ("sem", WAIT, "in-use"),
+    "received from": ("msg", "ctypes.CDLL(None).msgrcv(number, ctypes.create_string_buffer(99), 64, 0, 0)", "changed"),
+    "sent to": ("msg", "ctypes.CDLL(None).msgsnd(number, (ctypes.c_long * 2)(1), 8, 0)", "changed"),
 }
 
 
-@pytest.mark.parametrize("kind", USES)
-def test_what_came_into_use(kind: str) -> None:
-    """What somebody has attached, operated on or received from since stays."""
-    assert removal(USES[kind], f"--{kind}=1") == ["in-use" if kind == "shm" else "changed", "1"]
+@pytest.mark.parametrize(("kind", "meanwhile", "outcome"), USES.values(), ids=USES)
+def test_what_came_into_use(kind: str, meanwhile: str, outcome: str) -> None:
+    """What somebody has attached, operated on, waits for, sent to or received from since stays."""
+    size = ["--sem-size=2"] if kind == "sem" else []
+    assert removal(meanwhile, f"--{kind}=1", *size) == [outcome, "1"]
 
 
 def test_what_the_kernel_refuses() -> None:
