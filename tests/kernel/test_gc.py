@@ -194,6 +194,39 @@ def test_delivers_for_the_living(container: Container) -> None:
     assert len(container.records()) == 1
 
 
+@pytest.mark.parametrize(("lives", "records"), [(True, 1), (False, 2)], ids=["living", "gone"])
+@pytest.mark.parametrize("command", ["gc", "sweep"])
+def test_says_what_it_cannot_deliver(container: Container, command: str, lives: bool, records: int) -> None:
+    """A record that the log still does not take is a failure, told once; when it does, that is told as well."""
+    log = container.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.mkdir(parents=True)
+    container.create().check()
+    if not lives:
+        container.kill()
+        container.poststop().check()
+    waiting = run(IPCWARDEN, "--root", container.root, command, "--older-than", "0", "--json")
+    [failed] = json.loads(waiting.stdout)["failed"]
+    assert (waiting.code, failed["container"], failed["reason"]) == (1, container.id, "undelivered")
+    assert waiting.stderr.count("\n") == 1
+    assert "in the ledger until the log can be written\n" in waiting.stderr
+    log.rmdir()
+    delivered = run(IPCWARDEN, "--root", container.root, command, "--older-than", "0").check()
+    noun = "record" if records == 1 else "records"
+    assert delivered.stdout == f"delivered {records} {noun} of {container.id} (undelivered)\n"
+
+
+def test_says_that_an_end_is_not_in_the_log(container: Container) -> None:
+    """Nor is what has been freed told as collected while nobody can read what was in it."""
+    container.create().check()
+    container.kill()
+    log = container.root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.unlink()
+    log.mkdir()
+    result = gc(container.root, "--json")
+    found = json.loads(result.stdout)
+    assert (result.code, len(found["failed"]), found["collected"]) == (1, 1, [])
+
+
 def test_a_stray_pin_is_audited(container: Container) -> None:
     """A pin whose entry is gone is no secret: it is audited under what its name tells, and freed."""
     container.create().check()

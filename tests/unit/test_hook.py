@@ -398,7 +398,7 @@ def test_says_where_the_record_of_a_success_is(host: Host, tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("{}")
     done = host("createRuntime", stdin=state_of(tmp_path))
     assert (done.code, done.stderr.count("\n")) == (0, 1)
-    assert "the record waits in the ledger, ipcwarden gc delivers it" in done.stderr
+    assert "the record waits in the ledger until the log can be written" in done.stderr
     assert [each["event"] for each in waiting(host)] == ["skipped"]
 
 

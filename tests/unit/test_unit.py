@@ -397,7 +397,8 @@ def test_puts_what_a_function_imports_into_a_late_unit(house: Callable[..., str]
         near="def both(): ...\nclass Kept:\n    def ask(self): ...\n    def later(self): ...\n"
         "def near_too(): return Kept\nloose = near_too()\nprint(loose)\n",
         far="import time\nfrom tinyhouse.near import both, near_too\n"
-        "def rare():\n    from tinyhouse.far import other\n    return both().later, time\nclass remover:\n    def both(self): ...\ndef other(): remover\n",
+        "def rare():\n    from tinyhouse.far import other\n    return both().later, time\n"
+        "class remover:\n    def both(self): ...\ndef other(): remover\n",
     )
     first, late = built.split("# later\n")
     assert own_names(first) == {"both", "Kept", "near_too", "loose", "main"}

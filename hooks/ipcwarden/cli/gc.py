@@ -13,6 +13,7 @@ from ipcwarden import privileges
 from ipcwarden.cli import extract
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.rootless import demand_namespace
+from ipcwarden.cli.summary import short
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.policy import STALE_PINS
 from ipcwarden.errors import PolicyError, WardenError
@@ -24,10 +25,13 @@ from ipcwarden.stages.site import Site, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
 
 _PATIENCE = 120  # seconds
+_MINUTE = 60
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -70,6 +74,12 @@ class Report:
         if said and not self._as_json:
             click.echo(f"{said} ({reason})")
 
+    def add_waiting(self, container: str, reason: str, records: int) -> None:
+        """Note that so many records could not be delivered."""
+        if records:
+            waiting = "1 record waits" if records == 1 else f"{records} records wait"
+            self.add("failed", container, reason, error=f"{waiting} in the ledger until the log can be written")
+
     def end(self, **more: Document) -> None:
         """Tell programs; `more` comes first."""
         if self._as_json:
@@ -105,7 +115,7 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
 def _foresee(site: Site, release: bool, older_than: float, report: Report) -> None:
     for each in find_due(site, release):
         what, verb = ("waiting", "wait with") if each.is_young(older_than) else ("collected", "collect")
-        report.add(what, each.container, each.reason, f"would {verb} {each.container}")
+        report.add(what, each.container, each.reason, f"would {verb} {_called(each)}", **_known(each))
     for name in strays(site):
         report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
     _warn(site, report)
@@ -141,50 +151,82 @@ def _warn(site: Site, report: Report) -> list[Due]:
     for each in found:
         assert each.seen is not None
         seconds = int(time.time()) - each.seen
-        complain(f"the namespace of {each.container} is still pinned, {seconds // 60} min after it was found gone")
-        report.add("stale", each.container, each.reason, seconds=seconds)
+        since = f"{seconds // 60} min" if seconds >= _MINUTE else f"{seconds} s"
+        complain(f"the namespace of {_called(each)} is still pinned, {since} after it was found gone")
+        report.add("stale", each.container, each.reason, "", **_known(each), seconds=seconds)
     return found
+
+
+def _called(which: Due) -> str:
+    """Return what people call a container: its name, its id where it has no other, and its image."""
+    called = ", ".join(part for part in (short(which.container), which.image) if part)
+    return f"{which.name} ({called})" if which.name and which.name != which.container else short(which.container)
+
+
+def _known(which: Due) -> dict[str, Document]:
+    return {key: value for key, value in (("name", which.name), ("image", which.image)) if value}
 
 
 def _remove_due(root: str, room: str, report: Report) -> None:
     """Remove, in a child likewise, what members of a shared namespace have left that was too young then."""
     try:
-        found = ask(
-            lambda: [extract.text(each, "container", "id") for each in collect_due(site_in_child(root, "gc"), room)]
+        found, waiting = work(
+            root, "gc", lambda site: [extract.text(each, "container", "id") for each in collect_due(site, room)]
         )
     except WardenError as error:
         complain(f"cannot remove what is due in the namespace {room}: {error}")
         report.add("failed", "", "due", error=str(error))
         return
     for container in found if isinstance(found, list) else []:
-        report.add("collected", str(container), "due", f"removed what {container} left")
+        report.add("collected", str(container), "due", f"removed what {short(str(container))} left")
+    report.add_waiting("", "due", waiting)
 
 
 def _keep_limits(root: str, report: Report) -> None:
     """Put back, in a child likewise, what joiners' runtimes wrote of whom nobody has heard since."""
     try:
-        ask(lambda: protect_joined(site_in_child(root, "gc")))
+        _, waiting = work(root, "gc", protect_joined)
     except WardenError as error:
         complain(f"cannot put back the limits of namespaces that several are in: {error}")
         report.add("failed", "", "limits", error=str(error))
+        return
+    if waiting:
+        complain("what was put back is not in the log: its records wait in the ledger until that can be written")
+    report.add_waiting("", "limits", waiting)
 
 
 def _collect(root: str, which: Due, older_than: float, report: Report) -> None:
     """Finish one entry in a child that joins its namespace: whatever happens there, this process stays where it is."""
     try:
-        collected = ask(lambda: _collect_here(root, which, older_than))
+        collected, waiting = work(root, "gc", lambda site: collect(site, which, older_than) is not None)
     except WardenError as error:
-        complain(f"cannot collect {which.container}: {error}")
-        report.add("failed", which.container, which.reason, error=str(error))
+        complain(f"cannot collect {_called(which)}: {error}")
+        report.add("failed", which.container, which.reason, "", **_known(which), error=str(error))
         return
-    if collected:
-        report.add("collected", which.container, which.reason, f"collected {which.container}")
+    if waiting:
+        report.add_waiting(which.container, which.reason, waiting)
+    elif collected:
+        report.add("collected", which.container, which.reason, f"collected {_called(which)}", **_known(which))
+    elif which.reason == "undelivered":
+        records = "1 record" if which.records == 1 else f"{which.records} records"
+        said = f"delivered {records} of {_called(which)}"
+        report.add("collected", which.container, which.reason, said, **_known(which), delivered=which.records)
     elif which.is_young(older_than):
-        report.add("waiting", which.container, which.reason)
+        report.add("waiting", which.container, which.reason, "", **_known(which))
 
 
-def _collect_here(root: str, which: Due, older_than: float) -> bool:
-    return collect(site_in_child(root, "gc"), which, older_than) is not None
+def work(root: str, stage: str, job: Callable[[Site], Document]) -> tuple[Document, int]:
+    """Return what `job` returns in a child that may join a namespace, and how many records the log did not take.
+
+    Those are in the ledger.  Raises the `WardenError` that it raises.
+    """
+
+    def done() -> Document:
+        site = site_in_child(root, stage)
+        return {"result": job(site), "waiting": site.waiting}
+
+    answer = ask(done)
+    return extract.at(answer, "result"), extract.number(answer, "waiting")
 
 
 def site_in_child(root: str, stage: str) -> Site:

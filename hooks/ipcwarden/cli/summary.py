@@ -33,7 +33,12 @@ _CAUSES = {
 def container_of(record: Record) -> str:
     """Return what people call a record's container."""
     name, container = (extract.text(record, "container", key) for key in ("name", "id"))
-    return name or (container[:_SHORT] if len(container) == _LONG else container) or "-"
+    return name or short(container) or "-"
+
+
+def short(container: str) -> str:
+    """Return an id as engines show it."""
+    return container[:_SHORT] if len(container) == _LONG else container
 
 
 def moment_of(record: Record) -> str:
@@ -127,7 +132,7 @@ def _verified(record: Record) -> list[str]:
         f"RLIMIT_MSGQUEUE {queues} put right to {extract.text(record, 'rlimits', 'msgqueue', 'wanted')}"
         if queues
         else "",
-        f"by {joiner[:_SHORT] if len(joiner) == _LONG else joiner}, which joined" if joiner else "",
+        f"by {short(joiner)}, which joined" if joiner else "",
         "the user's process had it for a while" if record.get("late") is True else "",
     ]
 

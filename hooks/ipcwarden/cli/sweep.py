@@ -8,8 +8,7 @@ import click
 
 from ipcwarden import privileges
 from ipcwarden.cli import extract
-from ipcwarden.cli.child import ask
-from ipcwarden.cli.gc import Age, Report, collect_all, site_in_child
+from ipcwarden.cli.gc import Age, Report, collect_all, work
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.cli.ungoverned import record_ungoverned
 from ipcwarden.errors import WardenError
@@ -59,11 +58,12 @@ def command(settings: Settings, older_than: float, as_json: bool) -> int:
 def _watch(site: Site, key: str, container: str, report: Report) -> None:
     """Look at one container in a child, which joins its namespace: one that fails keeps no other from its turn."""
     try:
-        record = ask(lambda: watch(site_in_child(site.root, STAGE), key))
+        record, waiting = work(site.root, STAGE, lambda child: watch(child, key))
     except WardenError as error:
         complain(f"cannot look at {container}: {error}")
         report.add("failed", container, "living", error=str(error))
         return
+    report.add_waiting(container, "living", waiting)
     if isinstance(record, dict):
         found = record["drift"]
         said = f"{container} has other limits: {in_words(found)}" if found else f"{container} has its limits again"
@@ -75,11 +75,12 @@ def _look_for_ungoverned(site: Site, older_than: float, report: Report) -> None:
     if site.places.rootless:
         return  # a user sees their own containers, and may well not want to govern them
     try:
-        found = ask(lambda: record_ungoverned(site_in_child(site.root, STAGE), older_than))
+        found, waiting = work(site.root, STAGE, lambda child: record_ungoverned(child, older_than))
     except WardenError as error:
         complain(f"cannot look for containers that nobody governs: {error}")
         report.add("failed", "", "ungoverned", error=str(error))
         return
+    report.add_waiting("", "ungoverned", waiting)
     for each in found if isinstance(found, list) else []:
         name, pid = extract.text(each, "container"), extract.number(each, "pid")
         known = {key: extract.at(each, key) for key in ("engine", "image")}

@@ -22,6 +22,7 @@ from ipcwarden.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
+    from ipcwarden.host.ledger import Entry
     from ipcwarden.stages.site import Site
 
 
@@ -33,6 +34,9 @@ class Due:
     reason: str
     container: str
     seen: int | None = None  # when a gc first saw it gone, in seconds since 1970
+    name: str = ""
+    image: str = ""
+    records: int = 0  # that wait in it for the log
 
     def is_young(self, older_than: float) -> bool:
         """Tell whether a poststop may still be on its way."""
@@ -67,15 +71,15 @@ def find_due(site: Site, release: bool) -> list[Due]:
         reason = due(document, is_living(document, site.boot), release)
         if reason:
             seen = document.get("gone_since")
-            found.append(Due(key, reason, _name_of(document, key), seen if isinstance(seen, int) else None))
+            subject = document.get("subject")
+            told = subject.get("container") if isinstance(subject, dict) else None
+            container, name, image = (
+                str(told.get(each) or "") if isinstance(told, dict) else "" for each in ("id", "name", "image")
+            )
+            container = container or key.rpartition("-")[0] or key
+            since = seen if isinstance(seen, int) else None
+            found.append(Due(key, reason, container, since, name, image, len(undelivered_of(document))))
     return found
-
-
-def _name_of(document: dict[str, Document], key: str) -> str:
-    subject = document.get("subject")
-    container = subject.get("container") if isinstance(subject, dict) else None
-    name = container.get("id") if isinstance(container, dict) else None
-    return str(name or key.rpartition("-")[0] or key)
 
 
 def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | None:
@@ -104,10 +108,7 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         entry.release()
         return None
     if reason == "undelivered" and entry.state == "applied":
-        lines = still_to_log(site, entry, undelivered_of(entry.document))
-        if lines:
-            append(site.places.logs, lines)
-        entry.write(undelivered=[], delivering=False)
+        _deliver(site, entry)
         entry.release()
         return None
     try:
@@ -116,6 +117,17 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         if reason != "released":
             _note_gone(site, which.key)
         raise
+
+
+def _deliver(site: Site, entry: Entry) -> None:
+    lines = still_to_log(site, entry, undelivered_of(entry.document))
+    try:
+        if lines:
+            append(site.places.logs, lines)
+    except RecordError as error:
+        site.wait(error, len(lines))
+    else:
+        entry.write(undelivered=[], delivering=False)
 
 
 def _note_gone(site: Site, key: str) -> None:

@@ -46,6 +46,7 @@ class Site:
         self.hosts = hosts(self.own)
         self.privileges = "full"
         self.disabled = False
+        self.waiting = 0  # records of ours that the log could not take
         self.subject: dict[str, Document] = {
             "mode": "enforcing",
             "enforced": False,
@@ -195,10 +196,16 @@ class Site:
             else:
                 waiting = entry.document.get("undelivered")
                 entry.write(undelivered=[*(waiting if isinstance(waiting, list) else []), text])
-            if not quietly:
-                complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
+            self.wait(error, quietly=quietly)
             return False
         return True
+
+    def wait(self, error: RecordError, count: int = 1, quietly: bool = False) -> None:
+        """Count records that the ledger has until the log can be written, which `error` tells of; and say so."""
+        self.waiting += count
+        if not quietly:
+            records = "the record waits" if count == 1 else f"{count} records wait"
+            complain(f"{error}; {records} in the ledger until the log can be written")
 
     def deliver_refusal(self, record: dict[str, Document], key: str, entry: Entry | None = None) -> None:
         """Deliver a record of what is refused: that stands, in one line, even where nothing can be recorded."""

@@ -94,7 +94,7 @@ def tear_down(site: Site, entry: Entry, event: str) -> dict[str, Document] | Non
                 append(site.places.logs, lines)
         except RecordError as error:
             entry.write(state="recorded", undelivered=[line.decode("ascii").rstrip("\n") for line in lines])
-            complain(f"{error}; the record waits in the ledger, ipcwarden gc delivers it")
+            site.wait(error, len(lines))
             entry.release()
         else:
             entry.delete()
