@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ipcwarden.errors import printable
 from support import namespace
 from support.sandbox import HOOK, PYTHON, call, config
+from support.schema import validate
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ EVERYTHING = [
     *("--msg=1", "--msg-size=100", "--msg-count=2"),
     *("--mqueue=2", "--mqueue-size=64", "--mqueue-depth=8", "--mqueue-count=3"),
 ]
+PRINTABLE = [b'{"json":1}', b"blank here", b"\\x41 'x' "]
+HOSTILE = [*PRINTABLE, b"new\nline", b"\x1b[31mred", b"bad\xff\xfeutf8", b"tab\there", b"del\x7f", "käse".encode()]
 
 
 def teardown_of(container: Container) -> dict[str, Any]:
@@ -95,17 +99,38 @@ def test_tells_drift(container: Container) -> None:
     assert teardown_of(container)["drift"] == [{"name": "kernel.shmmax", "wanted": "67108864", "found": "7"}]
 
 
-@pytest.mark.parametrize("name", [b"new\nline", b"\x1b[31mred", b"bad\xff\xfeutf8", b'{"json":1}', b"blank here"])
+@pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_queue_names(container: Container, name: bytes) -> None:
     """A queue's name cannot forge a line or a colour: what is not printable ASCII is given in hex."""
     container.create().check()
     container.leave("--mqueue=1", f"--mqueue-hex={name.hex()}")
-    [found] = teardown_of(container)["objects"]
-    told = found.get("name") or bytes.fromhex(found["name_hex"])
-    assert told in (name, f"/{name.decode('latin-1')}")
+    record = teardown_of(container)
+    validate(record, "audit-v1")
+    [found] = record["objects"]
+    assert found.get("name") == (f"/{name.decode()}" if name in PRINTABLE else None)
+    assert found.get("name_hex") == (None if name in PRINTABLE else name.hex())
     log = (container.root / "var" / "log" / "ipcwarden" / "audit.jsonl").read_bytes()
     assert all(0x20 <= byte < 0x7F or byte == 0x0A for byte in log)
     assert log.count(b"\n") == len(container.records())
+
+
+def test_hostile_queue_names_of_the_living(container: Container) -> None:
+    """`show` and `reap` tell the names as records do, and people see each odd byte escaped."""
+    container.create().check()
+    for name in HOSTILE:
+        container.leave("--mqueue=1", f"--mqueue-hex={name.hex()}")
+
+    def said(*verb: str) -> str:
+        return run(BIN / "ipcwarden", "--root", container.root, *verb).check().stdout
+
+    for verb in (("show", container.id), ("reap", container.id, "--dry-run")):
+        told = json.loads(said(*verb, "--json"))
+        validate(told, f"{verb[0]}-v1")
+        names = {bytes.fromhex(each.get("name_hex", "")) or each["name"][1:].encode() for each in told["objects"]}
+        assert names == set(HOSTILE)
+        shown = said(*verb)
+        for name in HOSTILE:
+            assert f"/{printable(name.decode('latin-1'))}  " in shown
 
 
 def test_queues_of_mode_0(container: Container) -> None:

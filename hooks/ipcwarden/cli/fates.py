@@ -147,7 +147,7 @@ def tables(objects: Sequence[dict[str, Document]], omitted: int, dry_run: bool, 
 def _row(found: dict[str, Document], dry_run: bool, now: float) -> list[str]:
     fate = "freed" if found["fate"] == "removed" else "kept"
     used = max(extract.number(found, name) for name in _CHANGES)
-    name = extract.text(found, "key") or extract.text(found, "name") or f"hex {extract.text(found, 'name_hex')}"
+    name = extract.text(found, "key") or table.queue_name(found)
     return [
         str(found["kind"]),
         name,

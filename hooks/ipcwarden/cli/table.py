@@ -60,6 +60,14 @@ def user(uid: str) -> str:
         return uid
 
 
+def queue_name(found: dict[str, Document]) -> str:
+    """Return a POSIX queue's name, with its slash; of one that is not printable each byte is a character."""
+    try:
+        return extract.text(found, "name") or "/" + bytes.fromhex(extract.text(found, "name_hex")).decode("latin-1")
+    except ValueError:
+        return "?"
+
+
 def plain(text: str) -> Text:
     """Return a text that is shown as it is: no markup, and control characters escaped."""
     return Text(printable(text))
@@ -99,8 +107,8 @@ def _cell(row: dict[str, Document], key: str) -> str:
     if key in row and row[key] is None:
         return "?"
     text = extract.text(row, key)
-    if key == "name" and not text:
-        return f"hex {extract.text(row, 'name_hex')}"
+    if key == "name":
+        return queue_name(row)
     if key == "owner":
         return user(text)
     if key == "users":
