@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import posix
-import time
 
 from ipcwarden import privileges
 from ipcwarden.core.amendment import REQUESTED
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse
-from ipcwarden.core.facts import fact
-from ipcwarden.core.mounts import short_shm
 from ipcwarden.core.plan import Plan, sentence
 from ipcwarden.core.record import container_of, sysctls_of, violations_of
 from ipcwarden.core.spec import Request, request_of
 from ipcwarden.core.sysctls import FILES, as_kernel_reads
 from ipcwarden.errors import (
-    ApplyError,
     DeadlineError,
     NamespaceError,
     PolicyViolation,
@@ -24,9 +20,10 @@ from ipcwarden.errors import (
     WardenError,
 )
 from ipcwarden.host.ledger import take
-from ipcwarden.host.membership import enter, erase, note, widened
-from ipcwarden.host.namespace import identify, is_hosts, is_taken, join, open_of, pin, unpin
+from ipcwarden.host.membership import enter, erase, note
+from ipcwarden.host.namespace import identify, is_hosts, join, open_of, unpin
 from ipcwarden.host.procfs import executable, read_limits, started, write_limits
+from ipcwarden.stages.application import apply, apply_again, ways_told
 from ipcwarden.stages.case import as_created, host_plan_of, open_case, plan_of
 from ipcwarden.stages.company import (
     FIRST_PID,
@@ -36,12 +33,8 @@ from ipcwarden.stages.company import (
     limits_in_force,
     protect,
     protect_anyway,
-    since_widened,
-    widen,
 )
-from ipcwarden.stages.devshm import shm_noted
-from ipcwarden.stages.life import identity_document, identity_of, is_of, texts, wanted_of
-from ipcwarden.stages.orphans import terms_noted
+from ipcwarden.stages.life import identity_of, is_of
 from ipcwarden.stages.rlimits import limit_queues
 
 TYPE_CHECKING = False
@@ -50,7 +43,6 @@ if TYPE_CHECKING:
     from ipcwarden.core.policy import Policy
     from ipcwarden.core.state import ContainerState
     from ipcwarden.host.ledger import Entry
-    from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.case import Case
     from ipcwarden.stages.site import Site
@@ -129,7 +121,7 @@ def _meet_host(site: Site, case: Case, key: str, pid: int) -> None:
             + ("a private one" if case.spec.ipc == "private" else f"the one at '{case.spec.ipc_path}'"),
             "is that path the host's own?",
         )
-    plan, told = host_plan_of(case), _told_of(case)
+    plan, told = host_plan_of(case), ways_told(case)
     if plan.violations:
         _refuse(site, case, key, plan)
         told["violations"] = violations_of(plan.violations)
@@ -165,14 +157,6 @@ def _follow(site: Site, case: Case, key: str, pid: int, record: dict[str, Docume
             entry.delete()
 
 
-def _told_of(case: Case) -> dict[str, Document]:
-    """Return what entry and record have to say of ways round the limits that are open, if anything."""
-    told: dict[str, Document] = {"writable_proc_sys": True} if case.ways.proc_sys_writable else {}
-    if case.ways.filter:
-        told["nested_ipc"] = "unenforced"
-    return told
-
-
 def _refuse(site: Site, case: Case, key: str, plan: Plan) -> None:
     """Record and raise; in permissive mode only note what would have been decided."""
     assert case.profile is not None
@@ -201,7 +185,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
     try:
         if _is_the_same(site, entry, identity, state.pid):
             if entry.state == "applied":
-                _do_again(site, entry, fd)
+                apply_again(site, entry, fd)
                 return
             unpin(site.pins, str(entry.document["pin"]))  # a hook died half-way: start again
         room = enter(site.namespaces, identity.name, create=True)
@@ -220,7 +204,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
             if site.subject["mode"] == "permissive":
                 # A joiner that is only watched is no way around those that are not.
                 keep(site, fd, company, joiner_of(state))
-            _apply(site, case, entry, room, fd, identity, state.pid, plan, limits)
+            apply(site, case, entry, room, fd, identity, state.pid, plan, limits)
         finally:
             if not entry.document:
                 room.remove(key)
@@ -235,13 +219,6 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
 def _is_the_same(site: Site, entry: Entry, identity: Identity, pid: int) -> bool:
     theirs = identity_of(entry.document)
     return theirs is not None and theirs.same_as(identity) and is_of(entry.document, site.boot, pid)
-
-
-def _do_again(site: Site, entry: Entry, fd: int) -> None:
-    subject = entry.document.get("subject")
-    if isinstance(subject, dict) and subject.get("enforced"):
-        join(fd, site.hosts)
-        write_limits(since_widened(site, entry.document, wanted_of(entry.document)), read_limits())
 
 
 def _set_aside(site: Site, entry: Entry, room: str = "") -> Entry:
@@ -298,93 +275,3 @@ def _take_back(case: Case) -> None:
     }
     # Only what is as it was asked for: runc has not written yet, and what is there then is somebody's.
     write_limits({name: instead[name] for name, number in asked.items() if number == found[name]}, found)
-
-
-def _apply(
-    site: Site,
-    case: Case,
-    entry: Entry,
-    room: Room,
-    fd: int,
-    identity: Identity,
-    pid: int,
-    plan: Plan,
-    limits: dict[str, int] | None,
-) -> None:
-    """Pin, apply, read back and record; on a failure no pin and no entry are left, and the limits are as before."""
-    enforcing = site.subject["mode"] == "enforcing"
-    found: dict[str, int] = {}
-    before = widened(site.namespaces, room.name)
-    try:
-        pin(site.pins, _write_creating(site, case, entry, identity, pid), fd)
-        site.narrow(privileges.POSTSTART)
-        join(fd, site.hosts)
-        found = read_limits()
-        # In a namespace that others live in, what a runtime wrote on the joiner's behalf is undone as well.
-        now = write_limits({**(limits or {}), **plan.wanted()}, found) if enforcing else found
-        if limits is not None and enforcing:
-            widen(site, room, limits, now)
-        ways = {**limit_queues(plan.msgqueue, pid, enforcing, case.facts.runtime), **_told_of(case)}
-        site.subject["enforced"] = enforcing
-        sysctls = sysctls_of(plan, now)
-        there: dict[str, Document] = {}
-        if limits is not None or case.spec.ipc != "private":
-            from ipcwarden.stages.orphans import baseline
-
-            there.update(baseline=baseline(), joined_at=int(time.time()))
-        entry.write(state="applied", subject=dict(site.subject), sysctls=sysctls, limits=texts(now), **ways, **there)
-        record = site.record(
-            "applied",
-            sysctls=sysctls,
-            violations=violations_of(plan.violations),
-            namespace={
-                "id": identity.id or None,
-                "inode": identity.inode,
-                "shared": limits is not None or case.spec.ipc != "private",
-            },
-            **ways,
-            **short_shm(case.spec.mounts, case.profile.dev_shm if case.profile else None),
-        )
-        site.deliver(record, entry.key, entry)
-    except ApplyError as error:
-        _undo(site, entry, found, room, before)
-        # What the container asked for and the kernel refuses is no fault of the host's.
-        error.of_host = error.file not in case.spec.request.raw
-        raise
-    except BaseException:
-        _undo(site, entry, found, room, before)
-        raise
-
-
-def _write_creating(site: Site, case: Case, entry: Entry, identity: Identity, pid: int) -> str:
-    name, number = entry.key, 0
-    while is_taken(site.pins, name):  # by an earlier life that has been set aside, or somebody else's file
-        name, number = f"{entry.key}~{number}", number + 1
-    entry.write(
-        state="creating",
-        boot=site.boot,
-        pid=pid,
-        started=started(pid),
-        pin=name,
-        namespace=identity_document(identity),
-        joined=case.spec.ipc != "private",
-        **(terms_noted(case.profile, pid) if case.profile else {}),
-        subject=dict(site.subject),
-        **{each: True for each in ("privileged", "user_namespace") if fact(case.facts, each)},
-        **({"drift": case.profile.drift} if case.profile and case.profile.drift != "report" else {}),
-        **shm_noted(case.spec),
-    )
-    return name
-
-
-def _undo(site: Site, entry: Entry, found: dict[str, int], room: Room, before: dict[str, int]) -> None:
-    """Leave no pin, no entry, and the limits as they were `found`, if they have been touched."""
-    name = entry.document.get("pin")
-    try:
-        if found:
-            write_limits(found, read_limits())
-            room.widen(before)
-    finally:
-        if isinstance(name, str):
-            unpin(site.pins, name)
-        entry.forget()
