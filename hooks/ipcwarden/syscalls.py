@@ -32,7 +32,7 @@ _FSCONFIG_CMD_CREATE = 6
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 428, 429, 430, 431, 432
 
-_NS_GET_NSTYPE = 0xB703
+_NS_GET_PARENT, _NS_GET_NSTYPE = 0xB702, 0xB703
 _NS_GET_ID = 0x8008B70D  # Linux 6.18
 _PIDFD_GET_IPC_NAMESPACE = 0xFF02  # Linux 6.11
 _FD_NSFS_ROOT = -10003  # Linux 6.18
@@ -175,6 +175,14 @@ def namespace_type(fd: int) -> int:
     if file_system(fd) != NSFS_MAGIC:
         return 0
     return _call("ioctl", fd, _NS_GET_NSTYPE)
+
+
+def parent_namespace(fd: int) -> int:
+    """Open the namespace above a pid namespace: NS_GET_PARENT of ioctl_ns(2).
+
+    Raises `OSError`: EPERM where that is above our own.
+    """
+    return _call("ioctl", fd, _NS_GET_PARENT)
 
 
 def namespace_id(fd: int) -> int:

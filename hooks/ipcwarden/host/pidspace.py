@@ -26,6 +26,7 @@ from ipcwarden.syscalls import (
     NO_SUCH_OBJECT,
     Capabilities,
     capset,
+    parent_namespace,
     semctl,
     set_dumpable,
     set_keepcaps,
@@ -47,31 +48,46 @@ _MAX_VIEW_BYTES = 8 << 20
 _MOST_IDS = 1 << 17  # of a kind; more may be only where the kernel was booted with ipcmni_extend
 _MOST_SEMAPHORES = 100_000  # asked for one view, in a fifth of a second
 _ANSWER_IN = 2.0  # seconds for one view
+_MOST_SPACES = 64  # asked: two processes are made for each
 _TRIES, _PAUSE = 5, 0.05
 
 
 class Spaces:
     """The pid namespaces of the processes in an IPC namespace, by device and inode, open until `close`.
 
-    `blind` where a process could not be looked at: it may be in there.
+    Of nested ones the topmost below ours, which has a pid for whatever is below it.  `blind` where a process could not
+    be looked at, which may be in there, or there are more than will be asked.
     """
 
     def __init__(self) -> None:
         self.found: dict[tuple[int, int], int] = {}
         self.blind = False
+        self._known: set[tuple[int, int]] = set()
 
     def add(self, process: str) -> None:
-        """Open the pid namespace of a process or thread, a directory of /proc; one that has ended has none."""
+        """Open the pid namespace of a process or thread, a directory of /proc; one that has ended has none.
+
+        Raises `OSError`, where descriptors are short.
+        """
         try:
             fd = posix.open(f"{process}/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+            space = _identity_of(fd)
+            if space in self._known:
+                posix.close(fd)
+                return
+            self._known.add(space)
+            fd = _topmost(fd)
         except (FileNotFoundError, ProcessLookupError):
             return
-        except OSError:
+        except PermissionError:
             self.blind = True
             return
-        status = posix.fstat(fd)
-        if self.found.setdefault((status.st_dev, status.st_ino), fd) != fd:
+        space = _identity_of(fd)
+        if space in self.found or len(self.found) == _MOST_SPACES:
+            self.blind = self.blind or space not in self.found
             posix.close(fd)
+        else:
+            self.found[space] = fd
 
     def close(self) -> None:
         """Let them go."""
@@ -79,12 +95,43 @@ class Spaces:
             posix.close(fd)
 
 
+def open_pid_namespace(process: int | str) -> int:
+    """Open the pid namespace that a process is in, of nested ones the topmost below ours.  Raises `OSError`."""
+    return _topmost(posix.open(f"/proc/{process}/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC))
+
+
 def pid_namespace(process: int | str) -> tuple[int, int] | None:
-    """Return device and inode of a process' pid namespace; None where it has ended, or is not ours to see."""
+    """Return device and inode of what `open_pid_namespace` opens; None where it has ended, or is not ours to see."""
     try:
-        status = posix.stat(f"/proc/{process}/ns/pid")
+        fd = open_pid_namespace(process)
     except OSError:
         return None
+    try:
+        return _identity_of(fd)
+    finally:
+        posix.close(fd)
+
+
+def _topmost(fd: int) -> int:
+    """Return a pid namespace's topmost ancestor below ours in its place, or ours.  Raises `OSError`."""
+    try:
+        status = posix.stat("/proc/self/ns/pid")
+        ours = (status.st_dev, status.st_ino)
+        while _identity_of(fd) != ours:
+            above = parent_namespace(fd)
+            if _identity_of(above) == ours:
+                posix.close(above)
+                break
+            posix.close(fd)
+            fd = above
+    except OSError:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _identity_of(fd: int) -> tuple[int, int]:
+    status = posix.fstat(fd)
     return (status.st_dev, status.st_ino)
 
 
@@ -101,6 +148,9 @@ def find_spaces(namespace: tuple[int, int], members: Iterable[int], strict: bool
             _look_around(spaces, namespace, strict)
             for pid in members:
                 spaces.add(f"/proc/{pid}")
+        except OSError:
+            spaces.close()
+            spaces.found, spaces.blind = {}, True
         except BaseException:
             spaces.close()
             raise
@@ -120,12 +170,13 @@ def _look_around(spaces: Spaces, namespace: tuple[int, int], strict: bool) -> No
             for process in _as_tasks(f"/proc/{name}"):
                 try:
                     there = posix.stat(f"{process}/ns/ipc")
-                    if (there.st_dev, there.st_ino) == namespace:
-                        spaces.add(process)
                 except (FileNotFoundError, ProcessLookupError):
-                    pass  # it has ended
+                    continue  # it has ended
                 except OSError:
                     spaces.blind = spaces.blind or strict
+                    continue
+                if (there.st_dev, there.st_ino) == namespace:
+                    spaces.add(process)
 
 
 def _as_tasks(process: str) -> list[str]:

@@ -27,7 +27,7 @@ from ipcwarden.host.cgroups import cgroups_of
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.namespace import identify
-from ipcwarden.host.pidspace import ask_semaphores, awaited, pid_namespace, view_from
+from ipcwarden.host.pidspace import ask_semaphores, awaited, open_pid_namespace, pid_namespace, view_from
 from ipcwarden.host.procfs import holders, real_path, slurp
 from ipcwarden.host.queues import queue_inodes
 from ipcwarden.host.tmpfs import open_shelf
@@ -229,7 +229,7 @@ def _seen_from(document: dict[str, Document], inventory: Inventory) -> dict[str,
     if space is None or space == pid_namespace("self"):
         return {}
     try:
-        fd = posix.open(f"/proc/{document.get('pid')}/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = open_pid_namespace(str(document.get("pid")))
     except OSError:
         return {}
     try:
