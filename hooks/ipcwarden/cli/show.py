@@ -13,6 +13,7 @@ from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
 from ipcwarden.cli.judgement import in_use
 from ipcwarden.cli.rootless import demand_namespace
+from ipcwarden.cli.stay import inside
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.sysctls import BYTES, NAMES
 from ipcwarden.core.usage import raised_peaks, usage_in
@@ -20,8 +21,7 @@ from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.files import open_place
 from ipcwarden.host.inventory import attached, take_inventory, waiters
 from ipcwarden.host.ledger import keys, peek
-from ipcwarden.host.membership import enter
-from ipcwarden.host.namespace import join, open_pinned
+from ipcwarden.host.membership import VISIT_PATIENCE, enter
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.life import identity_of, is_living, peaks_of, texts
 from ipcwarden.stages.site import Site
@@ -95,24 +95,26 @@ def look(root: str, text: str) -> Document:
     site = Site(root, "show")
     site.go_home()
     privileges.drop_with_prctl(privileges.POSTSTOP)
-    entries, pins = _open(site.places.entries, text), _open(site.places.pins, text)
-    entry = choose(text, living(entries, site.boot, is_living))
+    entry = choose(text, living(_open(site.places.entries, text), site.boot, is_living))
     identity = identity_of(entry)
     if identity is None:
         raise NotRunning(f"'{text}' shares the host's IPC namespace, which nobody governs", "ipcs shows what is there")
     demand_namespace(site, f"show {text}")
-    fd = open_pinned(pins, extract.text(entry, "pin"), identity)
-    join(fd, site.hosts)
-    inventory = take_inventory(quietly=True)
-    return {
-        "container": extract.at(entry, "subject", "container"),
-        "limits": texts(read_limits()),
-        "usage": inventory.totals(),
-        "peaks": texts(raised_peaks(peaks_of(entry), usage_in(inventory, os.sysconf("SC_PAGE_SIZE")))),
-        "objects": _used_objects(inventory, identity),
-        "subject": entry["subject"],
-        "shared": _is_shared(site, entry),
-    }
+    room = enter(site.namespaces, identity.name, create=True, within=VISIT_PATIENCE)
+    assert room is not None
+    members = room.members()
+    shared = len(members) > 1 if members else bool(entry.get("joined"))
+    with inside(site, room, extract.text(entry, "pin"), identity):
+        inventory = take_inventory(quietly=True)
+        return {
+            "container": extract.at(entry, "subject", "container"),
+            "limits": texts(read_limits()),
+            "usage": inventory.totals(),
+            "peaks": texts(raised_peaks(peaks_of(entry), usage_in(inventory, os.sysconf("SC_PAGE_SIZE")))),
+            "objects": _used_objects(inventory, identity),
+            "subject": entry["subject"],
+            "shared": shared,
+        }
 
 
 def _used_objects(inventory: Inventory, identity: Identity) -> list[Document]:
@@ -132,17 +134,6 @@ def _used_objects(inventory: Inventory, identity: Identity) -> list[Document]:
         elif each["kind"] == "sem":
             each["waiters"] = waiting[number]
     return list(found)
-
-
-def _is_shared(site: Site, entry: dict[str, Document]) -> bool:
-    identity = identity_of(entry)
-    room = enter(site.namespaces, identity.name) if identity else None
-    if room is None:
-        return bool(entry.get("joined"))
-    try:
-        return len(room.members()) > 1
-    finally:
-        room.leave()
 
 
 def _open(place: Place, text: str) -> int:

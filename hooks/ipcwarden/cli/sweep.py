@@ -12,15 +12,18 @@ from ipcwarden.cli.gc import Age, Report, collect_all, work
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.cli.ungoverned import record_ungoverned
 from ipcwarden.errors import WardenError
+from ipcwarden.host.membership import RoomTaken
 from ipcwarden.stages.site import Site, complain
 from ipcwarden.stages.watch import in_words, living, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.cli import Settings
+    from ipcwarden.core.documents import Document
 
 SWEEP_VERSION = 1
 STAGE = "sweep"
+_SKIPPED = "taken"  # why a container was not looked at
 
 
 @click.command("sweep")
@@ -58,17 +61,27 @@ def command(settings: Settings, older_than: float, as_json: bool) -> int:
 def _watch(site: Site, key: str, container: str, report: Report) -> None:
     """Look at one container in a child, which joins its namespace: one that fails keeps no other from its turn."""
     try:
-        record, waiting = work(site.root, STAGE, lambda child: watch(child, key))
+        record, waiting = work(site.root, STAGE, lambda child: _watched(child, key))
     except WardenError as error:
         complain(f"cannot look at {container}: {error}")
         report.add("failed", container, "living", error=str(error))
         return
     report.add_waiting(container, "living", waiting)
-    if isinstance(record, dict):
+    if record == _SKIPPED:
+        report.add("waiting", container, _SKIPPED)
+    elif isinstance(record, dict):
         found = record["drift"]
         said = f"{container} has other limits: {in_words(found)}" if found else f"{container} has its limits again"
         reason = "drift" if found else "restored"
         report.add("drift", container, reason, said, drift=found, causes=record["causes"])
+
+
+def _watched(site: Site, key: str) -> Document:
+    """Look at one; what another hook or command is at work at is left for the next pass."""
+    try:
+        return watch(site, key)
+    except RoomTaken:
+        return _SKIPPED
 
 
 def _look_for_ungoverned(site: Site, older_than: float, report: Report) -> None:

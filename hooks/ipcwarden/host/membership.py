@@ -17,11 +17,12 @@ each says which process it is, so that poststop and gc find where its runtime ma
 from __future__ import annotations
 
 import posix
+import time
 
 from ipcwarden.core.documents import parse, serialize
-from ipcwarden.errors import RecordError, why
+from ipcwarden.errors import DeadlineError, RecordError, why
 from ipcwarden.files import O_FILE, read, write_atomically, write_whole
-from ipcwarden.syscalls import LOCK_EX, flock
+from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
@@ -34,6 +35,12 @@ _WIDENED, _DRAFT, _GUEST = ".widened", ".widened.new", ".guest"  # no members: a
 _DUE, _LEFT = ".due", ".left"
 _MAX_WIDENED_BYTES = 4096
 _MAX_DUE_BYTES = 64 << 20
+VISIT_PATIENCE = 2.0  # seconds: for who only wants to look
+_NEXT_TRY = 0.01
+
+
+class RoomTaken(DeadlineError):
+    """Somebody of ours is at work in the namespace, and has been for longer than we wait."""
 
 
 @value
@@ -148,11 +155,13 @@ class Room:
         posix.close(self.fd)
 
 
-def enter(directory: int, name: str, create: bool = False) -> Room | None:
+def enter(directory: int, name: str, create: bool = False, within: float | None = None) -> Room | None:
     """Lock the room of the namespace `name`; None where nobody governed is in it and none is to be made.
 
-    Raises `RecordError`.
+    Whoever joins the namespace does this first: so a member's end never meets one of us in there.  Raises
+    `RecordError`, and `RoomTaken` where it cannot be had `within` so many seconds.
     """
+    end = None if within is None else time.monotonic() + within
     while True:
         try:
             if create:
@@ -165,7 +174,7 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
         except OSError as error:
             raise RecordError(f"cannot open the members of the namespace '{name}': {why(error)}") from error
         try:
-            flock(fd, LOCK_EX)
+            _lock_room(fd, end)
             if posix.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == posix.fstat(fd).st_ino:
                 room = Room(directory, name, fd)
                 if create and not room.members():
@@ -177,6 +186,19 @@ def enter(directory: int, name: str, create: bool = False) -> Room | None:
             posix.close(fd)
             raise
         posix.close(fd)
+
+
+def _lock_room(fd: int, end: float | None) -> None:
+    while end is not None:
+        try:
+            return flock(fd, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise RoomTaken(
+                    "cannot enter the IPC namespace now: another hook or command is at work there", "try again"
+                ) from None
+            time.sleep(_NEXT_TRY)
+    return flock(fd, LOCK_EX)
 
 
 def _file_of(guest: Guest) -> str:

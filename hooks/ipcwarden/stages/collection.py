@@ -11,7 +11,7 @@ from ipcwarden.errors import KernelError, RecordError, WardenError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
 from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
-from ipcwarden.host.membership import enter, names, note
+from ipcwarden.host.membership import VISIT_PATIENCE, RoomTaken, enter, names, note
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.host.procfs import holders
 from ipcwarden.stages.company import is_unfinished
@@ -168,7 +168,10 @@ def tidy(site: Site) -> None:
     """Remove drafts whose writer died, and members that have no entry; note members that a killed hook has lost."""
     remove_drafts(site.entries)
     for name in names(site.namespaces):
-        room = enter(site.namespaces, name)
+        try:
+            room = enter(site.namespaces, name, within=VISIT_PATIENCE)
+        except RoomTaken:
+            continue  # the next gc is soon enough
         if room is not None:
             for key in room.members():
                 if not peek(site.entries, key):

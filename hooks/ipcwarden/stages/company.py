@@ -10,7 +10,7 @@ from ipcwarden.core.plan import exceeds, raised
 from ipcwarden.core.record import container_of
 from ipcwarden.errors import PolicyViolation, WardenError
 from ipcwarden.host.ledger import peek
-from ipcwarden.host.membership import Guest, enter, guests_at, names, widened
+from ipcwarden.host.membership import VISIT_PATIENCE, Guest, RoomTaken, enter, guests_at, names, widened
 from ipcwarden.host.namespace import identify, is_hosts, join, open_of, open_pinned
 from ipcwarden.host.procfs import read_limits, started, write_limits
 from ipcwarden.stages.life import identity_of, limits_of, texts
@@ -209,14 +209,16 @@ def protect_joined(site: Site) -> None:
     """
     failed: WardenError | None = None
     for name in names(site.namespaces):
-        room = enter(site.namespaces, name)
         joined = False
-        if room is not None:
-            joined = bool(room.guests()) or len(room.members()) > 1
-            room.leave()
         try:
+            room = enter(site.namespaces, name, within=VISIT_PATIENCE)
+            if room is not None:
+                joined = bool(room.guests()) or len(room.members()) > 1
+                room.leave()
             if joined:
                 _keep_room(site, name, "", None)
+        except RoomTaken:
+            pass  # the next pass is soon enough
         except WardenError as error:
             failed = failed or error  # the others' come first
     if failed:

@@ -10,7 +10,7 @@ from ipcwarden.core.findings import drift
 from ipcwarden.core.usage import raised_peaks, usage_in
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import keys, peek, take
-from ipcwarden.host.membership import enter
+from ipcwarden.host.membership import VISIT_PATIENCE, enter
 from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.company import company_in, enforcer, since_widened
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.core.documents import Document
     from ipcwarden.host.ledger import Entry
+    from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
@@ -64,7 +65,7 @@ def watch(site: Site, key: str) -> dict[str, Document] | None:
 
     What it uses at most is kept in its entry; of one in the host's namespace what it is seen to have made.  Nothing is
     written into its namespace.  None where there is nothing new, and where somebody else is at the entry.  Raises
-    `WardenError`.
+    `WardenError`; `RoomTaken` where somebody else of ours is in the namespace.
     """
     entry = take(site.entries, key, wait=False)
     if entry is None:
@@ -84,15 +85,20 @@ def watch(site: Site, key: str) -> dict[str, Document] | None:
 
 
 def _watched(site: Site, entry: Entry, identity: Identity) -> dict[str, Document] | None:
-    fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+    room = enter(site.namespaces, identity.name, create=True, within=VISIT_PATIENCE)
+    assert room is not None
     try:
-        seen = site.visit(fd, _look)
+        fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+        try:
+            seen = site.visit(fd, _look)
+        finally:
+            # Whoever holds the entry next may want to prove that the namespace is gone.
+            posix.close(fd)
+        company = _company(site, room, entry, identity)
     finally:
-        # Whoever holds the entry next may want to prove that the namespace is gone.
-        posix.close(fd)
+        room.leave()
     assert isinstance(seen, dict)
     limits, used = (_numbers(seen[name]) for name in ("limits", "usage"))
-    company = _company(site, entry, identity)
     record = _drift_record(site, entry, identity, limits, company)
     news: dict[str, Document] = {"drifted": record["drift"]} if record else {}
     peaks = raised_peaks(peaks_of(entry.document), used)
@@ -138,18 +144,12 @@ def _numbers(limits: Document) -> dict[str, int]:
     return {name: int(str(text)) for name, text in limits.items()}
 
 
-def _company(site: Site, entry: Entry, identity: Identity) -> _Company:
+def _company(site: Site, room: Room, entry: Entry, identity: Identity) -> _Company:
     """Return who else is in the namespace.  What one that lives says of its limits no other repeats."""
-    room = enter(site.namespaces, identity.name)
-    if room is None:
-        return _Company(was_shared(entry.document), False)
-    try:
-        company = company_in(site, room, identity, "")
-        owner = enforcer({key: document for key, document in company.items() if is_living(document, site.boot)})
-        others = len(company) > 1 or bool(room.guests())
-    finally:
-        room.leave()
-    return _Company(others or was_shared(entry.document), owner is not None and owner is not company.get(entry.key))
+    company = company_in(site, room, identity, "")
+    owner = enforcer({key: document for key, document in company.items() if is_living(document, site.boot)})
+    shared = len(company) > 1 or bool(room.guests()) or was_shared(entry.document)
+    return _Company(shared, owner is not None and owner is not company.get(entry.key))
 
 
 def in_words(drifted: Document) -> str:
