@@ -14,6 +14,7 @@ import pytest
 from ipcwarden.core.policy import Policy, pack, unpack
 from support import namespace
 from support.sandbox import HOOK, PYTHON, put_in_force
+from support.schema import validate
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
@@ -205,7 +206,9 @@ def test_says_what_it_cannot_deliver(container: Container, command: str, lives: 
         container.kill()
         container.poststop().check()
     waiting = run(IPCWARDEN, "--root", container.root, command, "--older-than", "0", "--json")
-    [failed] = json.loads(waiting.stdout)["failed"]
+    found = json.loads(waiting.stdout)
+    validate(found, f"{command}-v1")
+    [failed] = found["failed"]
     assert (waiting.code, failed["container"], failed["reason"]) == (1, container.id, "undelivered")
     assert waiting.stderr.count("\n") == 1
     assert "in the ledger until the log can be written\n" in waiting.stderr
@@ -224,6 +227,7 @@ def test_says_that_an_end_is_not_in_the_log(container: Container) -> None:
     log.mkdir()
     result = gc(container.root, "--json")
     found = json.loads(result.stdout)
+    validate(found, "gc-v1")
     assert (result.code, len(found["failed"]), found["collected"]) == (1, 1, [])
 
 
@@ -357,7 +361,9 @@ def test_a_stale_pin(stale: Container, options: tuple[str, ...], before: tuple[s
     result = gc(stale.root, *options, "--json", before=before)
     assert result.code == code
     assert f"the namespace of {stale.id} is still pinned, 11 min after it was found gone\n" in result.stderr
-    [told] = json.loads(result.stdout)["stale"]
+    found = json.loads(result.stdout)
+    validate(found, "gc-v1")
+    [told] = found["stale"]
     assert (told["container"], told["seconds"] // 10) == (stale.id, 70)
 
 

@@ -27,9 +27,9 @@ KEYED = ("--shm=1", "--shm-key=17", "--sem=1", "--sem-op", "--sem-key=18", "--ms
 KINDS = ("shm", "sem", "msg")
 
 
-def gc(root: Path, *options: str) -> None:
-    """Run ipcwarden gc."""
-    run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options).check()
+def gc(root: Path, *options: str) -> str:
+    """Run ipcwarden gc, and return what it says."""
+    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options).check().stdout
 
 
 def pod(start: Start, root: Path, **settings: Any) -> tuple[Container, Container]:
@@ -277,6 +277,23 @@ def test_what_is_too_young_is_removed_later(start: Start, root: Path, who: str) 
     assert counts(record, "removed") == [1, 1, 1, 0]
     assert told(record) == each_kind("removed")
     assert record["stage"] == ("gc" if who == "gc" else "poststop")
+
+
+def test_what_is_due_is_foreseen(start: Start, root: Path) -> None:
+    """A dry run of gc says who has left something that is due, without a look into the namespace."""
+    stays, goes = pod(start, root, **YOUNG)
+    goes.work(*KEYED)
+    stop(goes)
+    said = gc(root, "--dry-run")
+    assert said == f"would remove what {goes.id} left, once it is old enough (due)\n"
+    told = json.loads(gc(root, "--dry-run", "--json"))
+    validate(told, "gc-v1")
+    assert told["waiting"] == [{"container": goes.id, "reason": "due", "name": goes.id}]
+    let_time_pass(root)
+    done = json.loads(gc(root, "--json"))
+    validate(done, "gc-v1")
+    assert (done["waiting"], done["collected"]) == ([], told["waiting"])
+    assert standing(stays) == [0] * 4
 
 
 def test_nobody_is_told_to_have_left_what_another_has(start: Start, root: Path) -> None:

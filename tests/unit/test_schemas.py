@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "reap-v1", "doctor-v1", "sweep-v1")
+OURS = ("audit-v1", "show-v1", "explain-v1", "scan-v1", "reap-v1", "doctor-v1", "sweep-v1", "gc-v1")
 PROFILE = Profile("base", {"kernel.shmmax": (None, None, None, 65536), "kernel.sem.semmni": (9, None, None, None)})
 POLICY = Policy("enforcing", "", KERNEL_DEFAULTS, (Rule("all", (), 0, "enforcing"),), (PROFILE,))
 TABLES = {

@@ -17,7 +17,7 @@ from ipcwarden.cli.summary import short
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.policy import STALE_PINS
 from ipcwarden.errors import PolicyError, WardenError
-from ipcwarden.host.membership import has_due, names
+from ipcwarden.host.membership import due_in, has_due, names
 from ipcwarden.stages.collection import Due, adopt, collect, find_due, find_stale, strays, tidy
 from ipcwarden.stages.company import protect_joined
 from ipcwarden.stages.reaping import collect_due
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
 
+GC_VERSION = 1
 _PATIENCE = 120  # seconds
 _MINUTE = 60
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -98,7 +99,8 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
     """Audit, record and free the namespaces of containers that are gone; finish what hooks left half-way.
 
     Living containers are never touched, unless --release asks for it; only the limits that a joiner's runtime has
-    changed for them are put back.
+    changed for them are put back.  What one that is gone has left in a namespace that others live in, and the reap of
+    its profile names, is removed once it is old enough.
     """
     site = Site(settings.root, "gc")
     site.go_home()
@@ -108,7 +110,7 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
         if not dry_run:
             demand_namespace(site, "gc")
         (_foresee if dry_run else collect_all)(site, release, older_than, report)
-    report.end()
+    report.end(version=GC_VERSION)
     return 1 if report.failed else 0
 
 
@@ -118,6 +120,11 @@ def _foresee(site: Site, release: bool, older_than: float, report: Report) -> No
         report.add(what, each.container, each.reason, f"would {verb} {_called(each)}", **_known(each))
     for name in strays(site):
         report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
+    for room in names(site.namespaces):
+        for found in due_in(site.namespaces, room):
+            each = _leaver(extract.at(found, "subject", "container"))
+            said = f"would remove what {_called(each)} left, once it is old enough"
+            report.add("waiting", each.container, each.reason, said, **_known(each))
     _warn(site, report)
 
 
@@ -167,18 +174,25 @@ def _known(which: Due) -> dict[str, Document]:
     return {key: value for key, value in (("name", which.name), ("image", which.image)) if value}
 
 
+def _leaver(found: Document) -> Due:
+    """Return who left something that is due: a record's container."""
+    container, name, image = (extract.text(found, key) for key in ("id", "name", "image"))
+    return Due("", "due", container, name=name, image=image)
+
+
 def _remove_due(root: str, room: str, report: Report) -> None:
     """Remove, in a child likewise, what members of a shared namespace have left that was too young then."""
     try:
         found, waiting = work(
-            root, "gc", lambda site: [extract.text(each, "container", "id") for each in collect_due(site, room)]
+            root, "gc", lambda site: [extract.at(each, "container") for each in collect_due(site, room)]
         )
     except WardenError as error:
         complain(f"cannot remove what is due in the namespace {room}: {error}")
         report.add("failed", "", "due", error=str(error))
         return
     for container in found if isinstance(found, list) else []:
-        report.add("collected", str(container), "due", f"removed what {short(str(container))} left")
+        each = _leaver(container)
+        report.add("collected", each.container, each.reason, f"removed what {_called(each)} left", **_known(each))
     report.add_waiting("", "due", waiting)
 
 

@@ -118,8 +118,7 @@ class Room:
 
     def due(self) -> list[dict[str, Document]]:
         """Return what is due to be removed; what is damaged is lost: the last member's end tells of all that stands."""
-        found = _noted(self.fd, _DUE)
-        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        return due_in(self.fd, ".")
 
     def put_due(self, due: Sequence[Document]) -> None:
         """Note what is due to be removed, in place of what was noted before.  Raises `RecordError`."""
@@ -229,6 +228,12 @@ def has_due(directory: int, name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def due_in(directory: int, name: str) -> list[dict[str, Document]]:
+    """Return what is due to be removed in a room that others may have locked; none where nothing can be read."""
+    found = _noted(directory, f"{name}/{_DUE}")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def left_in(directory: int, name: str) -> dict[str, Document]:
