@@ -13,6 +13,7 @@ from ipcwarden.core.attribution import (
     IN_USE,
     OLD_ID,
     RECEIVER,
+    SEVERAL,
     USER,
     Sight,
     Terms,
@@ -214,6 +215,22 @@ def test_an_id_of_before_may_be_anothers() -> None:
     assert found["shm", 0] == ("creator-gone", "last-user-gone", "strangers", "old-id")
     assert found["shm", 1] == ("creator-gone", "last-user-gone", "strangers")
     assert found["mqueue", 0] == ("no-pids", "strangers")
+
+
+def test_doubts_that_pass() -> None:
+    """What could not be asked may be known another time; what cannot be known never is."""
+    assert Verdict("unknown", ("no-answer", "too-many")).is_passing
+    assert not Verdict("unknown", ("no-answer", "no-baseline")).is_passing
+    assert not Verdict("plausible", ()).is_passing
+
+
+def test_a_shade_makes_plausible() -> None:
+    """What may be another's is not proven any more, and is told so once."""
+    shaded = Verdict("proven", ("creator-gone",)).shaded(SEVERAL)
+    assert shaded == Verdict("plausible", ("creator-gone", "several-gone"))
+    assert shaded.shaded(SEVERAL) == shaded
+    unknown = Verdict("unknown", ("no-answer",))
+    assert unknown.shaded(SEVERAL) == unknown
 
 
 def test_who_waits_uses() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipcwarden.core.attribution import CREATOR, Sight, Terms, View
+from ipcwarden.core.attribution import CREATOR, Sight, Terms, Verdict, View
 from ipcwarden.core.leftovers import (
     chosen_in,
+    doubted,
     everything_told,
     expected_in,
     leftovers_in,
@@ -47,7 +48,7 @@ TERMS = Terms("remove", "enforcing", (), ({"kind": "shm", "key": "0x00000013", "
 
 def test_sorts_by_what_becomes_of_it() -> None:
     """What is alike in proof and fate is one group; what is in use, or was there before, is in none."""
-    groups = leftovers_in(inventory(), SIGHT, {"mqueue": frozenset({2})}, TERMS, 1000)
+    groups = leftovers_in(inventory(), SIGHT, {"mqueue": frozenset({2})}, [TERMS], 1000, {})
     assert [(kind, verdict.confidence, why, indices) for kind, verdict, why, indices in groups] == [
         ("shm", "proven", "", [0]),
         ("shm", "proven", "not-named", [1]),
@@ -57,10 +58,53 @@ def test_sorts_by_what_becomes_of_it() -> None:
     assert chosen_in(groups) == {"shm": [0, 1, 3], "mqueue": [0]}
 
 
+def test_what_may_be_anothers_goes_as_all_say() -> None:
+    """Where several may have left it nothing is removed that one of them only reports, keeps, or does not name."""
+    found = inventory()
+    for others, why in ((Terms(), "report"), (Terms("remove", "permissive"), "permissive")):
+        assert {group[2] for group in leftovers_in(found, SIGHT, {}, [TERMS, others], 1000, {})} == {why}
+    keeps = Terms("remove", "enforcing", ({"kind": "shm"},))
+    groups = leftovers_in(found, SIGHT, {}, [TERMS, keeps], 1000, {})
+    assert [(kind, why) for kind, _, why, _ in groups] == [("shm", "keep"), ("mqueue", "queue"), ("mqueue", "queue")]
+
+
+def test_what_others_have_told_of_is_told_again() -> None:
+    """What another's end has told of without proof may be that one's: it is not removed now, or noted once more."""
+    found = inventory()
+    told = {"shm": frozenset({7, 9})}
+    for terms, why in ((TERMS, "not-named"), (Terms(), "report")):
+        groups = leftovers_in(found, SIGHT, {}, [terms], 1000, told)
+        [again] = [group for group in groups if group[2] == "others"]
+        assert again == ("shm", Verdict("plausible", ("creator-gone", "several-gone")), "others", [0])
+        assert [group[3][0] for group in groups if group[2] == why][0] == 1
+        assert leftovers_told(found, groups, ())["left"] == {"proven": {"shm": [[8, 8], [10, 10]]}, "unproven": {}}
+    groups = leftovers_in(found, SIGHT, {}, [Terms()], 1000, {"shm": frozenset({7, 8, 9, 10})})
+    assert [(kind, why) for kind, _, why, _ in groups] == [("shm", "others")] + [("mqueue", "report")] * 2
+
+
+def test_what_another_look_may_prove() -> None:
+    """Of what is not known now is due what would be removed without the doubt, if that may pass."""
+    found = inventory()
+    for word, indices in (("no-answer", [0, 3]), ("too-many", [0, 3]), ("no-baseline", [])):
+        groups = leftovers_in(found, Sight(SIGHT.ours, doubt=(word,)), {}, [TERMS], 1000, {})
+        assert {group[2] for group in groups} == {"unknown", "queue"}
+        due = doubted(found, groups, [TERMS])
+        assert [index for group in due for index in group[3]] == indices
+        assert leftovers_told(found, groups, ())["left"] == {
+            "proven": {},
+            "unproven": {"shm": [[7, 8], [10, 10]]},
+        }
+    groups = leftovers_in(found, Sight(SIGHT.ours, doubt=("no-answer",)), {}, [Terms("remove")], 1000, {})
+    assert planned(found, doubted(found, groups, [Terms("remove")]), "unknown", {}) == {
+        "shm": [[7, 4096, 4096, 0, 0, 50, 0, 0, 21, 0]]
+    }
+    assert doubted(found, groups, [Terms("remove", "enforcing", ({"kind": "shm"},))]) == []
+
+
 def test_tells_each_with_its_evidence() -> None:
     """A record's objects come with confidence, evidence and why they stay, the largest first."""
     found = inventory()
-    told = leftovers_told(found, leftovers_in(found, SIGHT, {}, TERMS, 1000), ())
+    told = leftovers_told(found, leftovers_in(found, SIGHT, {}, [TERMS], 1000, {}), ())
     assert told["leftovers"] == found.totals({"shm": [0, 1, 3], "mqueue": [0, 1]})
     assert told["objects"] == [
         {**found.object("shm", 1), "confidence": "proven", "evidence": ["creator-gone"], "why": "not-named"},
@@ -71,14 +115,14 @@ def test_tells_each_with_its_evidence() -> None:
     ]
     assert (told["objects_omitted"], told["alarming"]) == (0, 3)
     assert told["removing"] == {"ids": {"shm": [[7, 7]]}, "totals": found.totals({"shm": [0]})}
-    assert told["proven"] == {"shm": [[8, 8], [10, 10]]}
+    assert told["left"] == {"proven": {"shm": [[7, 8], [10, 10]]}, "unproven": {}}
     assert "expected" not in told
 
 
 def test_what_is_expected_alarms_nobody() -> None:
     """What `expect` takes is marked, summed up, and not counted among what alarms."""
     found = inventory()
-    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    groups = leftovers_in(found, SIGHT, {}, [TERMS], 1000, {})
     told = leftovers_told(found, groups, ({"kind": "mqueue", "name": "/q"}, {"kind": "shm", "key": "0x00000013"}))
     assert [each.get("expected") for each in told["objects"]] == [None, None, True, True, None]  # type: ignore[union-attr]
     assert told["expected"] == found.totals({"shm": [3], "mqueue": [0]})
@@ -91,14 +135,14 @@ def test_tells_what_does_not_fit() -> None:
     line = b"0 %d 600 9 21 0 0 0 0 0 0 0 0 50 0 0\n"
     table = Table("shm", b"key\n" + b"".join(line % number for number in range(150)), 4096)
     many = Inventory({"shm": table}, [])
-    told = leftovers_told(many, leftovers_in(many, SIGHT, {}, Terms(), 1000), ())
+    told = leftovers_told(many, leftovers_in(many, SIGHT, {}, [Terms()], 1000, {}), ())
     assert told["objects_omitted"] == 50
 
 
 def test_plans_by_stamp() -> None:
     """What is to go is noted with all that it is known by; POSIX queues never are."""
     found = inventory()
-    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    groups = leftovers_in(found, SIGHT, {}, [TERMS], 1000, {})
     assert planned(found, groups, "", {}) == {"shm": [[7, 4096, 4096, 0, 0, 50, 0, 0, 21, 0]]}
     assert planned(found, groups, "not-named", {7: {1}}) == {"shm": [[8, 8192, 4096, 17, 5, 51, 0, 0, 21, 0]]}
     assert planned(found, groups, "queue", {}) == {}
@@ -124,7 +168,7 @@ def test_tells_all_of_a_private_namespace() -> None:
 def test_tells_what_stays_after_all() -> None:
     """Of an earlier plan that stays which is there and not to go now: in use by then, or for a reason."""
     found = inventory()
-    groups = leftovers_in(found, SIGHT, {}, TERMS, 1000)
+    groups = leftovers_in(found, SIGHT, {}, [TERMS], 1000, {})
     ids = {"shm": frozenset({7, 8, 9, 99})}
     assert still_there(found, groups, ids) == {"shm": [(8, 8192, 4096, "not-named"), (9, 0, 4096, "in-use")]}
 

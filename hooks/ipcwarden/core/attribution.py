@@ -28,6 +28,7 @@ IN_USE, PROVEN, PLAUSIBLE, UNKNOWN = "in-use", "proven", "plausible", "unknown"
 # whose ends are not recorded yet or whom nobody knew; or another object has had its id.
 SEVERAL, STRANGERS, OLD_ID = "several-gone", "strangers", "old-id"
 _PRIVATE = "0x00000000"
+_PASSING = ("no-answer", "too-many")  # doubts that another look may not have
 
 
 @value
@@ -114,6 +115,17 @@ class Verdict:
     def is_leftover(self) -> bool:
         """Tell whether none of the living is seen to use it."""
         return self.confidence != IN_USE
+
+    @property
+    def is_passing(self) -> bool:
+        """Tell whether nothing is known of it now, and another look may tell more."""
+        return self.confidence == UNKNOWN and all(word in _PASSING for word in self.evidence)
+
+    def shaded(self, word: str) -> Verdict:
+        """Return the verdict where it may be another's for what `word` says: SEVERAL, STRANGERS or OLD_ID."""
+        if self.confidence == UNKNOWN or word in self.evidence:
+            return self
+        return Verdict(PLAUSIBLE, (*self.evidence, word))
 
     @property
     def is_orphan(self) -> bool:

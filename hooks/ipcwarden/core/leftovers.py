@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipcwarden.core.attribution import PROVEN, attribute, why_not, why_nothing
+from ipcwarden.core.attribution import PLAUSIBLE, PROVEN, SEVERAL, Verdict, attribute, why_not, why_nothing
 from ipcwarden.core.objects import KINDS
 from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import Expectations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias, TypeVar
 
-    from ipcwarden.core.attribution import Sight, Terms, Verdict
+    from ipcwarden.core.attribution import Sight, Terms
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Chosen, Inventory, Object, Table
     from ipcwarden.core.policy import Selector
@@ -31,22 +31,51 @@ STAMPS = {
     "sem": ("key", "cuid", "ctime", "otime"),
     "msg": ("key", "cuid", "ctime", "send", "recv", "lspid", "lrpid"),
 }
+OTHERS = "others"  # why what another's end has told of and left standing is not removed under a later one's terms
 
 
 def leftovers_in(
-    inventory: Inventory, sight: Sight, before: Mapping[str, frozenset[int]], terms: Terms, now: float
+    inventory: Inventory,
+    sight: Sight,
+    before: Mapping[str, frozenset[int]],
+    terms: Sequence[Terms],
+    now: float,
+    told: Mapping[str, frozenset[int]],
 ) -> list[Group]:
-    """Return what was not there `before` and nobody living is seen to use; `now` in seconds since 1970."""
+    """Return what was not there `before` and nobody living is seen to use.
+
+    `terms` are those of all that may have left it, `now` is in seconds since 1970; `told` are ids by kind that others'
+    ends have told of, without proof.
+    """
     found: list[Group] = []
-    nothing = why_nothing(terms)
+    nothing = next((why for each in terms if (why := why_nothing(each))), "")
     for kind, verdict, indices in attribute(inventory, sight, before):
-        if verdict.is_leftover and nothing:
-            found.append((kind, verdict, nothing, indices))
-        elif verdict.is_leftover:
-            by_why: dict[str, list[int]] = {}
-            for index in indices:
-                by_why.setdefault(why_not(inventory.object(kind, index), verdict, [terms], now), []).append(index)
-            found += [(kind, verdict, why, these) for why, these in by_why.items()]
+        if not verdict.is_leftover:
+            continue
+        again = _those_of(inventory, kind, indices, told.get(kind, frozenset()))
+        fresh = [index for index in indices if index not in again] if again else indices
+        by_why: dict[str, list[int]] = {nothing: fresh} if nothing and fresh else {}
+        for index in fresh if not nothing else ():
+            by_why.setdefault(why_not(inventory.object(kind, index), verdict, terms, now), []).append(index)
+        found += [(kind, verdict, why, these) for why, these in by_why.items()]
+        found += [(kind, verdict.shaded(SEVERAL), OTHERS, sorted(again))] if again else []
+    return found
+
+
+def _those_of(inventory: Inventory, kind: str, indices: Iterable[int], ids: frozenset[int]) -> set[int]:
+    column = inventory.tables[kind].column("id") if ids else []
+    return {index for index in indices if column[index] in ids} if ids else set()
+
+
+def doubted(inventory: Inventory, groups: Iterable[Group], terms: Sequence[Terms]) -> list[Group]:
+    """Return what would be removed, at once or once it is old enough, if another look were not to doubt it."""
+    clear = Verdict(PLAUSIBLE, ("creator-gone", "last-user-gone"))
+    found: list[Group] = []
+    for kind, verdict, why, indices in groups:
+        if why == verdict.confidence and verdict.is_passing:
+            objects = ((index, inventory.object(kind, index)) for index in indices)
+            these = [index for index, each in objects if why_not(each, clear, terms, 0) in ("", "young")]
+            found += [(kind, verdict, why, these)] if these else []
     return found
 
 
@@ -70,8 +99,8 @@ def expected_in(inventory: Inventory, chosen: Chosen, expect: Sequence[Selector]
 def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequence[Selector]) -> dict[str, Document]:
     """Return leftovers as a record tells them, but for their fate.
 
-    Beside that `removing` is what is to go, as ids and totals, `proven` the ids of what is so and stays, and `alarming`
-    the number of those that stay for good and were not expected.
+    Beside that `removing` is what is to go, as ids and totals, `left` the ids of what is told, proven or not, but for
+    what others' ends have told of before; and `alarming` the number of those that stay for good and were not expected.
     """
     chosen, going = chosen_in(groups), chosen_in(each for each in groups if not each[2])
     expected = expected_in(inventory, chosen, expect)
@@ -84,9 +113,17 @@ def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequen
         "objects_omitted": sum(map(len, chosen.values())) - len(shown),
         "alarming": staying - _how_many(groups, expected),
         "removing": {"ids": _ids(inventory, going), "totals": inventory.totals(going)},
-        "proven": _ids(inventory, chosen_in(each for each in groups if each[2] and each[1].confidence == PROVEN)),
+        "left": {
+            "proven": _ids(inventory, chosen_in(each for each in groups if each[1].confidence == PROVEN)),
+            "unproven": _ids(inventory, chosen_in(each for each in groups if _is_told_first(each))),
+        },
     }
     return {**told, "expected": inventory.totals(expected)} if expect else told
+
+
+def _is_told_first(group: Group) -> bool:
+    kind, verdict, why, _ = group
+    return kind != "mqueue" and verdict.confidence != PROVEN and why != OTHERS
 
 
 def everything_told(inventory: Inventory, expect: Sequence[Selector]) -> dict[str, Document]:

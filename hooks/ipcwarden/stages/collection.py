@@ -176,6 +176,7 @@ def tidy(site: Site) -> None:
             for key in room.members():
                 if not peek(site.entries, key):
                     room.remove(key)
+            room.tidy()
             room.leave()
     for key in keys(site.entries):
         document = peek(site.entries, key)

@@ -201,6 +201,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
                 # An earlier life whose poststop never came, or another root's: it is finished under another key.
                 entry = _set_aside(site, entry, room.name)
             room.add(key)
+            room.acquit(state.pid)
             if site.subject["mode"] == "permissive":
                 # A joiner that is only watched is no way around those that are not.
                 keep(site, fd, company, joiner_of(state))

@@ -5,21 +5,22 @@ from __future__ import annotations
 import posix
 import time
 
-from ipcwarden.core.attribution import Sight, Terms, given_again, view_of
-from ipcwarden.core.leftovers import leftovers_in, leftovers_told, planned, still_there
-from ipcwarden.core.ranges import numbers_in, ranges_of
+from ipcwarden.core.attribution import SEVERAL, STRANGERS, Sight, Terms, given_again, view_of
+from ipcwarden.core.leftovers import doubted, leftovers_in, leftovers_told, merged, planned, still_there, without
+from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import selectors_of
+from ipcwarden.core.told import ids_in, ids_less, ids_of_both, told_in
 from ipcwarden.host.inventory import take_ids
-from ipcwarden.host.membership import left_in
+from ipcwarden.host.membership import guests_at, had_strangers, left_in
 from ipcwarden.host.pidspace import ask_semaphores, awaited, find_spaces, pid_namespace, view_from
-from ipcwarden.host.procfs import started
+from ipcwarden.host.procfs import holders, started
 from ipcwarden.host.queues import queue_inodes
 from ipcwarden.stages.life import is_living
 from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ipcwarden.core.documents import Document
     from ipcwarden.core.objects import Inventory
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
-PLANS = ("plan", "young", "stayed")  # what `member_seen` tells and the ledger does not keep: it is judged again
+# What `member_seen` tells and the ledger does not keep: it is judged again.
+PLANS = ("plan", "young", "doubted", "stayed", "ended", "strangers")
+_OF_SUSPECTS = ("pid", "started", "boot", "leftovers", "keep", "reap")
+_EVERYBODY, _LOOKS, _BETWEEN = 1 << 22, 4, 0.05  # all pids; looks at strangers, seconds between two
 _TOGETHER = 6.0  # seconds that all living pid namespaces have to answer: a container may have made thousands
 _BOOTTIME = 7  # CLOCK_BOOTTIME of clock_gettime(2), in which the kernel tells when a process started
 _SLACK = 1.0  # seconds: an object's times have no fractions
@@ -58,7 +62,7 @@ def before_in(document: dict[str, Document]) -> dict[str, frozenset[int]] | None
     """Return what an entry says was there before the container; None where it joined others and does not say."""
     noted = document.get("baseline")
     if isinstance(noted, dict):
-        return {kind: numbers_in(ranges) for kind, ranges in noted.items()}
+        return ids_in(noted)
     return None if "baseline" in document or document.get("joined") else {}
 
 
@@ -77,12 +81,35 @@ def space_in(document: dict[str, Document]) -> tuple[int, int] | None:
     return (device, inode) if isinstance(device, int) and isinstance(inode, int) and inode else None
 
 
+def suspects_in(documents: Iterable[dict[str, Document]]) -> list[Document]:
+    """Return what is noted of others who may have left what one has, of their entries or of what was noted before.
+
+    Who lives has left nothing yet: once it does not, nobody can tell any more.
+    """
+    found: dict[tuple[Document, Document], Document] = {}
+    for each in documents:
+        subject = each.get("subject")
+        mode = subject.get("mode") if isinstance(subject, dict) else None
+        noted: dict[str, Document] = {name: each[name] for name in _OF_SUSPECTS if name in each}
+        found[str(each.get("pid")), str(each.get("started"))] = {**noted, "subject": {"mode": mode}}
+    return list(found.values())
+
+
+def gone_among(suspects: Document, boot: str) -> list[dict[str, Document]]:
+    """Return those of whom `suspects_in` noted that have ended."""
+    return [each for each in _documents_of(suspects) if not is_living(each, boot)]
+
+
 @value
 class Outlook:
-    """What was seen of a namespace, and from which pid namespaces, by device and inode: those of all who live in it."""
+    """What was seen of a namespace, and from which pid namespaces, by device and inode: those of all who live in it.
+
+    `ours` is the one that we are in.
+    """
 
     sight: Sight
     spaces: frozenset[tuple[int, int]]
+    ours: tuple[int, int] | None
     inhabited: bool  # whether anybody is, or may be, in there
 
     def of(
@@ -90,16 +117,18 @@ class Outlook:
         space: tuple[int, int] | None,
         has_baseline: bool = True,
         old: Mapping[str, frozenset[int]] | None = None,
+        several: bool = False,
     ) -> Sight:
         """Return what is seen of what one left that had the pid namespace `space`, None where that is not known.
 
-        `old` are ids that may have been another object's before.
+        `old` are ids that may have been another object's before; `several` tells that others may have left it.
         """
         doubt = [] if has_baseline else ["no-baseline"]
-        doubt += ["no-pid-namespace"] if space is None or space in self.spaces else []
+        doubt += ["no-pid-namespace"] if space in (None, self.ours, *self.spaces) else []
         told = tuple(dict.fromkeys((*doubt, *self.sight.doubt)))
         seen = self.sight
-        return Sight(seen.ours, seen.living, seen.awaited, told, seen.shade, old or {}, seen.semaphores)
+        shade = (SEVERAL, *seen.shade) if several else seen.shade
+        return Sight(seen.ours, seen.living, seen.awaited, told, shade, old or {}, seen.semaphores)
 
 
 def look_around(
@@ -119,7 +148,6 @@ def look_around(
     try:
         arrays = _arrays_in(inventory, before.get("sem", frozenset()))
         ours = pid_namespace("self")
-        found = frozenset(spaces.found) | {ours} if ours else frozenset(spaces.found)
         deadline = time.monotonic() + _TOGETHER
         living, doubt = [], ["no-answer"] if spaces.blind or not ours else []
         for space, fd in spaces.found.items():
@@ -135,8 +163,42 @@ def look_around(
     tables = inventory.tables
     living.append(view_of(tables, pids, frozenset(), _survivors()))
     told = tuple(dict.fromkeys(doubt))
-    sight = Sight(view_of(tables, pids, unread), tuple(living), awaited(arrays), told, semaphores=pids)
-    return Outlook(sight, found, bool(spaces.found) or spaces.blind)
+    shade = (STRANGERS,) if _strangers_have_gone(site, identity) else ()
+    sight = Sight(view_of(tables, pids, unread), tuple(living), awaited(arrays), told, shade, semaphores=pids)
+    return Outlook(sight, frozenset(spaces.found), ours, bool(spaces.found) or spaces.blind)
+
+
+def _strangers_have_gone(site: Site, identity: Identity) -> bool:
+    guests = guests_at(site.namespaces, identity.name)
+    return had_strangers(site.namespaces, identity.name) or any(started(each.pid) != each.started for each in guests)
+
+
+def _strangers(
+    site: Site, identity: Identity, outlook: Outlook, members: Iterable[dict[str, Document]]
+) -> list[Document]:
+    """Return one process for each pid namespace in there that is none of the members', as [pid, started].
+
+    Whoever a runtime sends in for a moment is waited for; guests that are noted are left out.
+    """
+    known = {space_in(each) for each in members}
+    strange = outlook.spaces - known
+    noted = {(each.pid, each.started) for each in guests_at(site.namespaces, identity.name) if strange}
+    found: dict[tuple[int, int], list[Document]] = {}
+    for left in range(_LOOKS if strange else 0, 0, -1):
+        found = {}
+        for pid in _all_in(identity):
+            space, begun = pid_namespace(pid), started(pid)
+            if space in strange and begun and (pid, begun) not in noted:
+                found.setdefault(space, [pid, begun])
+        if not found or left == 1:
+            break
+        time.sleep(_BETWEEN)
+    return list(found.values())
+
+
+def _all_in(identity: Identity) -> list[int]:
+    pids = [int(str(each["pid"])) for each in holders(identity.device, identity.inode, _EVERYBODY)]
+    return [pid for pid in pids if pid != posix.getpid()]
 
 
 def member_seen(
@@ -149,51 +211,62 @@ def member_seen(
     """Return what one has left of `inventory` whose entry this is, in the current IPC namespace.
 
     None where nobody lives in there any more: then the last one's end tells of all that stands.  Beside what
-    `leftovers_told` tells, `plan` and `young` are what is to be removed, now and later, and `stayed` what an earlier
-    plan had and will not be removed after all.
+    `leftovers_told` tells, `among` are others who may have left it, `plan` is what is to be removed now, `young` and
+    `doubted` what may be later, and `stayed` what an earlier plan had and will not be removed after all; `ended` is
+    what ends have told of by now, and `strangers` are processes of nobody's whom we know, as [pid, started].
     """
-    noted = before_in(document)
-    old = _given_again(inventory, document, noted or {})
-    rest = {kind: ids - old.get(kind, frozenset()) for kind, ids in (noted or {}).items()}
-    before = _with_others(rest, left_in(site.namespaces, identity.name))
+    noted, earlier, now = before_in(document), _earlier(document), time.time()
+    ended = told_in(left_in(site.namespaces, identity.name))
+    others = ended.less(told_in(earlier.get("left")))
+    joined = document.get("joined_at")
+    old = given_again(inventory, noted or {}, joined) if isinstance(joined, int) else {}
+    old = ids_of_both(old, others.given_again(inventory))
+    others = others.without(old)
+    before = ids_of_both(ids_less(noted or {}, old), others.proven)
     outlook = look_around(site, identity, inventory, company, before)
     if not outlook.inhabited:
         return None
-    sight = outlook.of(space_in(document), noted is not None, old)
-    groups = leftovers_in(inventory, sight, before, terms_in(document), time.time())
-    return {
-        **leftovers_told(inventory, groups, selectors_of(document.get("expect"))),
-        "plan": planned(inventory, groups, "", sight.semaphores),  # type: ignore[dict-item]  # numbers are documents
-        "young": planned(inventory, groups, "young", sight.semaphores),  # type: ignore[dict-item]  # likewise
-        "stayed": still_there(inventory, groups, _earlier_plan(document)),  # type: ignore[dict-item]  # a tuple is a list
+    among = suspects_in([*_documents_of(earlier.get("among")), *company.values()])
+    gone = gone_among(among, site.boot)
+    space = space_in(document)
+    sight = outlook.of(space, noted is not None, old, bool(gone))
+    terms = [terms_in(each) for each in (document, *gone)]
+    groups = leftovers_in(inventory, sight, before, terms, now, others.unproven)
+    told = leftovers_told(inventory, groups, selectors_of(document.get("expect")))
+    plan, young, later = (
+        planned(inventory, these, why, sight.semaphores)
+        for these, why in ((groups, ""), (groups, "young"), (doubted(inventory, groups, terms), "unknown"))
+    )
+    if earlier:  # what that has not told is for a record of its own
+        ids = ids_of_plan(earlier)
+        plan, young = without(plan, ids, but=True), merged(young, without(plan, ids))
+    more: dict[str, object] = {
+        "among": among,
+        "plan": plan,
+        "young": young,
+        "doubted": later,
+        "stayed": still_there(inventory, groups, ids_of_plan(earlier)) if earlier else {},
+        "ended": ended.with_more(inventory, told_in(told["left"]), int(now)),
+        "strangers": _strangers(site, identity, outlook, (document, *company.values())),
     }
+    return {**told, **more}  # type: ignore[dict-item]  # numbers are documents, and a tuple is a list
 
 
-def _given_again(
-    inventory: Inventory, document: dict[str, Document], noted: Mapping[str, frozenset[int]]
-) -> dict[str, frozenset[int]]:
-    """Return which ids that were there before one joined may be another object's by now."""
-    joined = document.get("joined_at")
-    return given_again(inventory, noted, joined) if isinstance(joined, int) else {}
-
-
-def _with_others(before: dict[str, frozenset[int]], left: dict[str, Document]) -> dict[str, frozenset[int]]:
-    """Return what is none of one's: what was there before it, and what is proven to be somebody's who ended before."""
-    others = {kind: numbers_in(ranges) for kind, ranges in left.items()}
-    return {kind: before.get(kind, frozenset()) | others.get(kind, frozenset()) for kind in (*before, *others)}
-
-
-def _earlier_plan(document: dict[str, Document]) -> dict[str, frozenset[int]]:
+def _earlier(document: dict[str, Document]) -> dict[str, Document]:
+    """Return what a killed hook has told of one; nothing where there was none."""
     findings = document.get("findings")
     member = findings.get("member") if isinstance(findings, dict) else None
-    return ids_of_plan(member) if isinstance(member, dict) else {}
+    return member if isinstance(member, dict) else {}
+
+
+def _documents_of(noted: Document) -> list[dict[str, Document]]:
+    return [each for each in (noted if isinstance(noted, list) else []) if isinstance(each, dict)]
 
 
 def ids_of_plan(told: dict[str, Document]) -> dict[str, frozenset[int]]:
     """Return the ids of what was to go, by kind, of what `leftovers_told` told."""
     removing = told["removing"]
-    ids = removing["ids"] if isinstance(removing, dict) else None
-    return {kind: numbers_in(ranges) for kind, ranges in ids.items()} if isinstance(ids, dict) else {}
+    return ids_in(removing["ids"]) if isinstance(removing, dict) else {}
 
 
 def _arrays_in(inventory: Inventory, before: frozenset[int]) -> dict[int, int]:

@@ -15,23 +15,30 @@ from ipcwarden.core.leftovers import (
     still_there,
     without,
 )
-from ipcwarden.core.ranges import numbers_in, ranges_of
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import NamespaceError, RecordError
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.journal import append, unwritten
 from ipcwarden.host.ledger import peek
-from ipcwarden.host.membership import enter, left_in
+from ipcwarden.host.membership import Guest, enter
 from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.removal import remove
 from ipcwarden.stages.company import is_unfinished
 from ipcwarden.stages.life import identity_of
-from ipcwarden.stages.orphans import ids_of_plan, look_around, member_seen, space_in, terms_in
+from ipcwarden.stages.orphans import (
+    gone_among,
+    ids_of_plan,
+    look_around,
+    member_seen,
+    space_in,
+    suspects_in,
+    terms_in,
+)
 from ipcwarden.stages.site import complain, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ipcwarden.core.documents import Document
     from ipcwarden.core.leftovers import Group, Plan, Stayed
@@ -40,7 +47,8 @@ if TYPE_CHECKING:
     from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
-_OF_WHOM = ("subject", "pid_namespace", "keep", "reap")  # what is noted of one that has left something that is due
+# What is noted of one that has left something that is due: which end's it is, whose, and who else may have left it.
+_OF_WHOM = ("pin", "at", "subject", "pid_namespace", "keep", "reap", "among")
 
 
 def remove_planned(site: Site, fd: int, plan: Plan) -> Stayed:
@@ -102,14 +110,6 @@ def _cleared(
     company: Mapping[str, dict[str, Document]],
     member: dict[str, Document],
 ) -> Stayed:
-    proven = member["proven"]
-    if isinstance(proven, dict) and proven:
-        left = left_in(site.namespaces, room.name)
-        room.put_left(
-            {kind: ranges_of(numbers_in(left.get(kind)) | numbers_in(proven.get(kind))) for kind in (*left, *proven)}
-        )
-    if document.get("leftovers") != "remove" or ("plan" in member and not member["plan"] and not member["young"]):
-        return {}
     fd = open_pinned(site.pins, str(document["pin"]), identity)
     try:
         seen: Document = member
@@ -117,14 +117,41 @@ def _cleared(
             seen = site.visit(fd, lambda: member_seen(site, document, identity, take_inventory(), company))
         if not isinstance(seen, dict):
             return {}  # the others have left
-        earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # as it was told
-        stayed = merged(earlier, remove_planned(site, fd, seen["plan"]))  # type: ignore[arg-type]  # likewise
-        if seen["young"]:
-            whose = {name: document[name] for name in _OF_WHOM if name in document}
-            room.put_due([*room.due(), {**whose, "items": seen["young"]}])
+        room.put_left(seen["ended"])  # type: ignore[arg-type]  # as it was told
+        for pid, begun in seen["strangers"]:  # type: ignore[misc,union-attr,str-unpack]  # likewise
+            room.admit(Guest("", pid, begun))  # type: ignore[arg-type]  # likewise
+        plan: Plan = seen["plan"] if document.get("leftovers") == "remove" else {}  # type: ignore[assignment]  # likewise
+        rest = [each for each in room.due() if not _is_of(each, document)]
+        later = _due_later(site, document, seen)
+        if plan:
+            room.put_due([*rest, *later, _due_of(document, gone_among(seen["among"], site.boot), plan)])
+        earlier: Stayed = seen["stayed"]  # type: ignore[assignment]  # likewise
+        stayed = merged(earlier, remove_planned(site, fd, plan))
+        room.put_due([*rest, *later])
         return stayed
     finally:
         posix.close(fd)
+
+
+def _due_later(site: Site, document: dict[str, Document], seen: dict[str, Document]) -> list[Document]:
+    """Return what is too young, with those who may have left it as well, and what another look may tell more of.
+
+    That may be of any who have lived there then, once they do not.
+    """
+    young: Plan = seen["young"]  # type: ignore[assignment]  # as it was told
+    doubted: Plan = seen["doubted"]  # type: ignore[assignment]  # likewise
+    found = [_due_of(document, gone_among(seen["among"], site.boot), young)] if young else []
+    everybody = suspects_in(each for each in seen["among"] if isinstance(each, dict))  # type: ignore[union-attr]  # likewise
+    return found + ([_due_of(document, everybody, doubted)] if doubted else [])
+
+
+def _due_of(document: dict[str, Document], among: Sequence[Document], items: Plan) -> Document:
+    whose = {name: document[name] for name in _OF_WHOM if name in document}
+    return {**whose, "among": list(among), "items": items}  # type: ignore[dict-item]  # numbers are documents
+
+
+def _is_of(due: dict[str, Document], document: dict[str, Document]) -> bool:
+    return (due.get("pin"), due.get("at")) == (document.get("pin"), document.get("at"))
 
 
 def collect_due(site: Site, name: str) -> list[dict[str, Document]]:
@@ -147,12 +174,16 @@ def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
     found = [(each, identity) for each in company.values() if (identity := identity_of(each))]
     if not found or found[0][1].name != room.name:
         return []  # the last one's end tells of all that stands
-    (document, identity), due = found[0], room.due()
+    document, identity = found[0]
+    due, whole = room.due(), company.values()
+    # What a killed hook has noted is of an end that is still to be told.
+    open_ended: list[Document] = [each for each in due if any(_is_of(each, other) for other in whole)]
+    due = [each for each in due if each not in open_ended]
     fd = open_pinned(site.pins, str(document["pin"]), identity)
     try:
         seen = site.visit(fd, lambda: _looked_at(site, due, identity, company))
         looked = [each for each in (seen if isinstance(seen, list) else []) if isinstance(each, dict)]
-        room.put_due([{name: each[name] for name in each if name not in ("plan", "stayed")} for each in looked])
+        room.put_due([*open_ended, *map(_as_noted, looked)])
         records = [_reaped(site, fd, identity, each) for each in looked if "begun" in each]
         records = [each for each in records if "removed" in each]
     finally:
@@ -162,9 +193,23 @@ def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
         lines = unwritten(site.places.logs, lines)
     if lines:
         append(site.places.logs, lines)
-    left = [{name: each[name] for name in (*_OF_WHOM, "items") if name in each} for each in looked if each["items"]]
-    room.put_due(left)
+    rest = [(each, items) for each in looked if (items := _rest_of(each))]
+    left: list[Document] = [{**_as_noted(each, *_OF_WHOM), "items": items} for each, items in rest]
+    room.put_due([*open_ended, *left])
     return records
+
+
+def _as_noted(due: dict[str, Document], *but: str) -> dict[str, Document]:
+    names = but or (*_OF_WHOM, "items", "begun")
+    return {name: due[name] for name in names if name in due}
+
+
+def _rest_of(due: dict[str, Document]) -> dict[str, Document]:
+    """Return what stays due once all that was planned has been tried."""
+    items: Plan = due["items"]  # type: ignore[assignment]  # as it was planned
+    plan: Plan = due["plan"]  # type: ignore[assignment]  # likewise
+    tried = {kind: frozenset(row[0] for row in rows) for kind, rows in plan.items()}
+    return without(items, tried)  # type: ignore[return-value]  # numbers are documents
 
 
 def _looked_at(
@@ -179,9 +224,10 @@ def _looked_at(
     outlook = look_around(site, identity, inventory, company, {"sem": others})
     for each, ids in zip(due, still, strict=True):
         before = {kind: every[kind] - ids[kind] for kind in every} | {"mqueue": frozenset(inventory.inodes)}
-        terms = terms_in({**each, "leftovers": "remove"})
-        sight = outlook.of(space_in(each))
-        groups = leftovers_in(inventory, sight, before, terms, time.time())
+        gone = gone_among(each.get("among"), site.boot)
+        terms = [terms_in({**each, "leftovers": "remove"}), *map(terms_in, gone)]
+        sight = outlook.of(space_in(each), several=bool(gone))
+        groups = leftovers_in(inventory, sight, before, terms, time.time(), {})
         found.append(_planned_again(inventory, groups, each, sight.semaphores))
     return found
 
@@ -214,10 +260,9 @@ def _planned_again(
         stayed = still_there(inventory, groups, ids_of_plan(begun))
     elif plan:
         begun = {"at": moment(), **leftovers_told(inventory, [each for each in groups if not each[2]], ())}
-    going = {kind: frozenset(row[0] for row in rows) for kind, rows in plan.items()}
     return {
-        **{name: due[name] for name in _OF_WHOM if name in due},
-        "items": without(items, going),  # type: ignore[dict-item]  # numbers are documents
+        **_as_noted(due, *_OF_WHOM),
+        "items": items,  # type: ignore[dict-item]  # numbers are documents
         "plan": plan,  # type: ignore[dict-item]  # likewise
         "stayed": stayed,  # type: ignore[dict-item]  # likewise
         **({"begun": begun} if begun else {}),
