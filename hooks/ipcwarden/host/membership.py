@@ -6,12 +6,13 @@ Whoever locks an entry as well does that first.
 Where a joiner was allowed to widen the limits, one more file has those: they outlive the joiner, and concern everybody
 there, whose entries are others' to lock.
 
-What members have left that is to be removed once it is old enough is one more file, of whoever left it and what: those
-that come later finish it.  So that nobody is told to have left the same, the ids of what is proven to be somebody's who
-has ended are in another.
+What members have left that is to be removed is one more file, of whoever left it and what: it is written before
+anything is removed, and those that come later finish it.  So that nobody is told to have left the same, nor has it
+removed, the ids of what ends have told of are in another.
 
-Guests are those who join a namespace where somebody enforces without being governed: they have no entry.  A file for
-each says which process it is, so that poststop and gc find where its runtime may have written.
+Guests are those who are in a namespace without being governed: they have no entry.  A file for each says which process
+it is, so that poststop and gc find where its runtime may have written.  Those of which we know only because they were
+seen in there have no key.  Once one has gone an empty file says so: what is left may be its.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 
 from ipcwarden.core.documents import parse, serialize
 from ipcwarden.errors import DeadlineError, RecordError, why
-from ipcwarden.files import O_FILE, read, write_atomically, write_whole
+from ipcwarden.files import O_FILE, read, write_whole
 from ipcwarden.syscalls import LOCK_EX, LOCK_NB, flock
 from ipcwarden.values import value
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from ipcwarden.core.documents import Document
 
-_WIDENED, _DRAFT, _GUEST = ".widened", ".widened.new", ".guest"  # no members: a key never starts with a dot
-_DUE, _LEFT = ".due", ".left"
+_WIDENED, _GUEST, _DUE, _LEFT = ".widened", ".guest", ".due", ".left"  # no members: a key never starts with a dot
+_STRANGERS, _DRAFT = ".strangers", ".new"
 _MAX_WIDENED_BYTES = 4096
 _MAX_DUE_BYTES = 64 << 20
 VISIT_PATIENCE = 2.0  # seconds: for who only wants to look
@@ -82,8 +83,15 @@ class Room:
         return _guests_among(posix.listdir(self.fd))
 
     def dismiss(self, guest: Guest) -> None:
-        """Take a guest out; what is not there is no error."""
+        """Take a guest out that has gone, and note that there has been one.  Raises `RecordError`."""
+        self._put(_STRANGERS, guest.key)
         self.remove(_file_of(guest))
+
+    def acquit(self, pid: int) -> None:
+        """Take back that a process that lives is a guest: it is a member's."""
+        for guest in self.guests():
+            if guest.pid == pid:
+                self.remove(_file_of(guest))
 
     def _put(self, name: str, key: str) -> None:
         try:
@@ -96,25 +104,7 @@ class Room:
 
         Raises `RecordError`.
         """
-        try:
-            if not limits:
-                self._remove_widened()
-                return
-            fd = posix.open(_DRAFT, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | O_FILE, 0o600, dir_fd=self.fd)
-            try:
-                write_whole(fd, serialize({name: str(number) for name, number in limits.items()}).encode("ascii"))
-            finally:
-                posix.close(fd)
-            posix.rename(_DRAFT, _WIDENED, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        except OSError as error:
-            raise RecordError(f"cannot write down what limits a namespace has now: {why(error)}") from error
-
-    def _remove_widened(self) -> None:
-        for name in (_DRAFT, _WIDENED):
-            try:
-                posix.unlink(name, dir_fd=self.fd)
-            except FileNotFoundError:
-                pass
+        self._note(_WIDENED, {name: str(number) for name, number in limits.items()}, "what limits a namespace has now")
 
     def due(self) -> list[dict[str, Document]]:
         """Return what is due to be removed; what is damaged is lost: the last member's end tells of all that stands."""
@@ -124,30 +114,44 @@ class Room:
         """Note what is due to be removed, in place of what was noted before.  Raises `RecordError`."""
         self._note(_DUE, due)
 
-    def put_left(self, ids: Mapping[str, Document]) -> None:
-        """Note what is somebody's who has ended, as ranges of ids by kind, for `left_in`.  Raises `RecordError`."""
-        self._note(_LEFT, ids)
+    def put_left(self, left: Mapping[str, Document]) -> None:
+        """Note what ends have told of, for `left_in`.  Raises `RecordError`."""
+        self._note(_LEFT, left)
 
-    def _note(self, name: str, noted: Sequence[Document] | Mapping[str, Document]) -> None:
+    def _note(
+        self,
+        name: str,
+        noted: Sequence[Document] | Mapping[str, Document],
+        what: str = "what was left in a namespace",
+    ) -> None:
+        """Put a file in place of the one before, or take that away; a draft whose writer was killed is overwritten."""
+        draft = f"{name}{_DRAFT}"
         try:
-            if noted:
-                write_atomically(self.fd, name, serialize(noted).encode("ascii"), 0o600)
-            else:
+            if not noted:
                 self.remove(name)
+                return
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | O_FILE
+            fd = posix.open(draft, flags, 0o600, dir_fd=self.fd)
+            try:
+                write_whole(fd, serialize(noted).encode("ascii"))
+            finally:
+                posix.close(fd)
+            posix.rename(draft, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
-            raise RecordError(f"cannot write down what was left in a namespace: {why(error)}") from error
+            self.remove(draft)
+            raise RecordError(f"cannot write down {what}: {why(error)}") from error
 
-    def forget(self) -> None:
-        """Take back what is noted beside the members: a namespace without any is nobody's."""
-        for name in posix.listdir(self.fd):
-            if name.startswith("."):
-                self.remove(name)
+    def tidy(self) -> None:
+        """Remove drafts whose writer was killed, and all that is noted beside the members where there are none."""
+        files = [name for name in posix.listdir(self.fd) if name.startswith(".")]
+        for name in files if not self.members() else [name for name in files if name.endswith(_DRAFT)]:
+            self.remove(name)
 
     def leave(self) -> None:
         """Let the next one have it; a room without members goes."""
         try:
             if not self.members():
-                self.forget()
+                self.tidy()
                 posix.rmdir(self.name, dir_fd=self.directory)
         except OSError:
             pass  # others have come without its lock
@@ -176,8 +180,8 @@ def enter(directory: int, name: str, create: bool = False, within: float | None 
             _lock_room(fd, end)
             if posix.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == posix.fstat(fd).st_ino:
                 room = Room(directory, name, fd)
-                if create and not room.members():
-                    room.forget()  # an earlier namespace's of the same name, whose last member was killed as it left
+                if create:
+                    room.tidy()  # without members it is an earlier namespace's, whose last one was killed as it left
                 return room
         except FileNotFoundError:
             pass  # it went while we waited
@@ -236,8 +240,17 @@ def due_in(directory: int, name: str) -> list[dict[str, Document]]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
+def had_strangers(directory: int, name: str) -> bool:
+    """Tell whether a guest has gone, in a room that others may have locked."""
+    try:
+        posix.stat(f"{name}/{_STRANGERS}", dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def left_in(directory: int, name: str) -> dict[str, Document]:
-    """Return what is somebody's who has ended, as ranges of ids by kind, in a room that others may have locked."""
+    """Return what ends have told of, as `put_left` has it, in a room that others may have locked."""
     found = _noted(directory, f"{name}/{_LEFT}")
     return found if isinstance(found, dict) else {}
 
