@@ -517,7 +517,7 @@ def test_leftovers_are_told_to_the_journal(host: Callable[..., Container], root:
         container = host()
         leave("--shm=2")
         assert [each.get("expected", False) for each in last(container)["objects"]].count(True) == 1
-        assert b"left 1 objects in the host's IPC namespace" in journal.recv(4096)
+        assert b"left 1 object in the host's IPC namespace" in journal.recv(4096)
 
 
 def test_show_says_that_it_is_not_governed(host: Callable[..., Container]) -> None:

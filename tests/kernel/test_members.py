@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -294,6 +295,26 @@ def test_what_is_due_is_foreseen(start: Start, root: Path) -> None:
     validate(done, "gc-v1")
     assert (done["waiting"], done["collected"]) == ([], told["waiting"])
     assert standing(stays) == [0] * 4
+
+
+def test_what_stays_beside_the_living_is_told_to_the_journal(start: Start, root: Path) -> None:
+    """Whose they are, and how many of each kind; of what is removed, or was expected, nobody has to hear."""
+    _, goes = pod(start, root, expect=({"kind": "sem"},))
+    _, quiet = pod(start, root, expect=({"kind": "sem"},))
+    path = root / "run" / "systemd" / "journal" / "socket"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(path))
+        journal.settimeout(0)
+        quiet.work("--shm=1", "--sem=2", "--sem-op")
+        stop(quiet)
+        with pytest.raises(BlockingIOError):
+            journal.recv(4096)
+        goes.work("--shm=1", "--msg=2")
+        goes.work("--shm=1", "--shm-key=17")
+        stop(goes)
+        said = journal.recv(4096).decode()
+    assert f"MESSAGE=container '{goes.id}' left 1 shm, 2 msg in an IPC namespace that others live in\n" in said
 
 
 def test_nobody_is_told_to_have_left_what_another_has(start: Start, root: Path) -> None:

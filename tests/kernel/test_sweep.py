@@ -163,7 +163,7 @@ def test_expected_drift_is_no_alarm(
     sweep(root).check()
     sweep(root).check()
     assert len(told(container, "drift")) == 1
-    assert [f"'{container.id}-" in each for each in journal()] == [True] * alarms
+    assert [f"'{container.id}'" in each for each in journal()] == [True] * alarms
 
 
 def test_gives_poststart_time(container: Container) -> None:

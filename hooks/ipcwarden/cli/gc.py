@@ -13,7 +13,7 @@ from ipcwarden import privileges
 from ipcwarden.cli import extract
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.rootless import demand_namespace
-from ipcwarden.cli.summary import short
+from ipcwarden.core.alarms import short
 from ipcwarden.core.documents import serialize
 from ipcwarden.core.policy import STALE_PINS
 from ipcwarden.errors import PolicyError, WardenError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipcwarden.cli import extract
 from ipcwarden.cli.table import size, user
+from ipcwarden.core.alarms import short
 from ipcwarden.core.objects import KINDS
 
 TYPE_CHECKING = False
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     Record = dict[str, Document]
 
-_SHORT = 12  # characters of an id that is 64 of them, as engines show it
-_LONG = 64
 _FEW = 4
 _SKIPPED = {
     "no-rule": "no rule matches",
@@ -34,11 +33,6 @@ def container_of(record: Record) -> str:
     """Return what people call a record's container."""
     name, container = (extract.text(record, "container", key) for key in ("name", "id"))
     return name or short(container) or "-"
-
-
-def short(container: str) -> str:
-    """Return an id as engines show it."""
-    return container[:_SHORT] if len(container) == _LONG else container
 
 
 def moment_of(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from ipcwarden.core.alarms import called
 from ipcwarden.core.attribution import CREATOR, UNKNOWN
 from ipcwarden.core.hostipc import (
     ALIVE,
@@ -122,8 +123,9 @@ def host_record(site: Site, entry: Entry, event: str, at: str) -> dict[str, Docu
     assert isinstance(findings, dict)
     if "totals" not in findings:
         return site.record(event, time=at, namespace=namespace)
-    if findings["alarming"]:
-        site.alert(f"container '{entry.key}' left {findings['alarming']} objects in the host's IPC namespace")
+    if number := int(str(findings["alarming"])):
+        who, what = called(site.subject["container"], entry.key), "1 object" if number == 1 else f"{number} objects"
+        site.alert(f"{who} left {what} in the host's IPC namespace")
     objects = findings["objects"]
     assert isinstance(objects, list)
     told: dict[str, Document] = {

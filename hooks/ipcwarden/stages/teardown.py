@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from ipcwarden.core.alarms import called, counted
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.findings import drift
@@ -324,5 +325,7 @@ def _told(site: Site, entry: Entry, held: bool, in_use: bool, cleared: dict[str,
         alarming = cleared["alarming"]
         told.update({name: cleared[name] for name in cleared if name != "alarming"})
     if alarming:
-        site.alert(f"container '{entry.key}' left objects in an IPC namespace that something still holds")
+        who, what = called(site.subject["container"], entry.key), counted(told.get("leftovers"), told.get("removed"))
+        where = "others live in" if in_use else "something still holds"
+        site.alert(f"{who} left {what} in an IPC namespace that {where}")
     return told

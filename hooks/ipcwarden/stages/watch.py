@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from ipcwarden.core.alarms import called
 from ipcwarden.core.causes import causes_of
 from ipcwarden.core.findings import drift
 from ipcwarden.core.usage import raised_peaks, usage_in
@@ -112,7 +113,7 @@ def _watched(site: Site, entry: Entry, identity: Identity) -> dict[str, Document
         entry.write(**news)
     if record and record["drift"] and entry.document.get("drift") != "expected":
         told = in_words(record["drift"])
-        site.alert(f"container '{entry.key}' has other limits than were put in force: {told}")
+        site.alert(f"{called(site.subject['container'], entry.key)} has other limits than were put in force: {told}")
     return record
 
 
