@@ -37,5 +37,6 @@ def test_what_ends_have_told_of() -> None:
     assert ended.less(Told(shm(8), shm(8))) == Told(shm(7, 99), shm(), 55)
     noted = ended.with_more(inventory, Told(shm(9), {}), 70)
     assert noted == {"at": 70, "proven": {"shm": [[7, 7], [9, 9]]}, "unproven": {"shm": [[8, 8]]}}
+    assert Told(shm(99), {}).with_more(inventory, Told({}, {}), 70) == {}
     assert told_in(noted) == Told(shm(7, 9), shm(8), 70)
     assert told_in({"proven": {}, "unproven": {}}) == told_in(None) == Told({}, {}, 0)

@@ -61,12 +61,15 @@ class Told:
         return Told(ids_less(self.proven, ids), ids_less(self.unproven, ids), self.at)
 
     def with_more(self, inventory: Inventory, more: Told, at: int) -> dict[str, Document]:
-        """Return, to be noted, what of it stands there, and what one more end has told of, `at` which time."""
+        """Return, to be noted, what of it stands there and what one more end has told of, at `at`; nothing where that is none."""
         standing = {kind: frozenset(table.column("id")) for kind, table in inventory.tables.items()}
         gone = Told(ids_less(self.proven, standing), ids_less(self.unproven, standing))
         rest = self.less(gone)
-        proven, unproven = ids_of_both(rest.proven, more.proven), ids_of_both(rest.unproven, more.unproven)
-        return {"at": at, "proven": ids_noted(proven), "unproven": ids_noted(unproven)}
+        noted: dict[str, Document] = {
+            "proven": ids_noted(ids_of_both(rest.proven, more.proven)),
+            "unproven": ids_noted(ids_of_both(rest.unproven, more.unproven)),
+        }
+        return {"at": at, **noted} if any(noted.values()) else {}
 
 
 def told_in(noted: Document) -> Told:
