@@ -61,7 +61,7 @@ class Told:
         return Told(ids_less(self.proven, ids), ids_less(self.unproven, ids), self.at)
 
     def with_more(self, inventory: Inventory, more: Told, at: int) -> dict[str, Document]:
-        """Return, to be noted, what of it stands there and what one more end has told of, at `at`; nothing where that is none."""
+        """Return what of it stands there, and what one more end has told of, to be noted; nothing where none is."""
         standing = {kind: frozenset(table.column("id")) for kind, table in inventory.tables.items()}
         gone = Told(ids_less(self.proven, standing), ids_less(self.unproven, standing))
         rest = self.less(gone)
