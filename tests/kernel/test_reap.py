@@ -324,6 +324,118 @@ def test_an_interrupt_after_loses_no_record(living: Container) -> None:
     until(is_recorded, "the record")
 
 
+MANY = 2500  # more than two batches of what is written ahead
+
+
+@pytest.fixture
+def crowded(isolated: Callable[..., Container]) -> Container:
+    """Give a governed container in whose namespace others have left many segments."""
+    container = isolated()
+    leave_dead(container, f"--shm={MANY}", "--shm-touch=0")
+    return container
+
+
+def interrupted(living: Container, sent: str, call: int) -> Result:
+    """Run a reap that gets a signal as it makes its nth call of shmctl(2), two for a segment."""
+    inject = f"inject=shmctl:signal={sent}:when={call}"
+    strace = ("strace", "-f", "-o", "/dev/null", "-e", "trace=shmctl", "-e", inject)
+    return run(*strace, IPCWARDEN, "--root", living.root, "reap", living.id)
+
+
+def gc(living: Container) -> dict[str, Any]:
+    """Run ipcwarden gc."""
+    told: dict[str, Any] = json.loads(run(IPCWARDEN, "--root", living.root, "gc", "--json").check().stdout)
+    return told
+
+
+def reaps(living: Container) -> list[dict[str, Any]]:
+    """Return the records of reaps; each is valid."""
+    found = [each for each in living.records() if each["stage"] == "reap"]
+    for each in found:
+        validate(each, "audit-v1")
+    return found
+
+
+def left_by_reaps(living: Container) -> list[str]:
+    """List the ledger's entries of reaps."""
+    return [name for name in living.entries() if "~reap~" in name]
+
+
+@pytest.mark.parametrize("call", [2, 101, 2 * 1024 + 1, 3000])
+def test_one_that_is_killed_is_recorded_once(crowded: Container, call: int) -> None:
+    """Whatever it had removed when it was killed gc records, no more and no less; and removes nothing itself."""
+    interrupted(crowded, "KILL", call)
+    standing = namespace.counts(crowded.namespace)["shm"]
+    assert standing == MANY - call // 2 + (1 if call % 2 == 0 else 0)
+    assert [each["reason"] for each in gc(crowded)["collected"]] == ["unfinished"] * (standing < MANY)
+    assert gc(crowded)["collected"] == []
+    assert namespace.counts(crowded.namespace)["shm"] == standing
+    assert [each["removed"]["shm"] for each in reaps(crowded)] == [
+        {"count": MANY - standing, "bytes": 0, "claimed": 4096 * (MANY - standing)}
+    ] * (standing < MANY)
+    assert left_by_reaps(crowded) == []
+    for record in reaps(crowded):
+        assert (record["event"], record["container"]["id"]) == ("collected", crowded.id)
+        assert isinstance(record["uid"], int)
+        fates = [(each["fate"], each.get("why")) for each in record["objects"]]
+        done = min(100, MANY - standing)
+        assert fates == [("removed", None)] * done + [("held", "interrupted")] * (100 - done)
+
+
+def test_one_that_was_killed_is_nobody_s_life(crowded: Container) -> None:
+    """What it left in the ledger is taken for no container, and is no end's to finish.
+
+    Where the namespace has gone before gc came, what was written down as done is told, and that the rest was freed.
+    """
+    interrupted(crowded, "KILL", 2 * 1024 + 301)
+    [name] = left_by_reaps(crowded)
+    run(IPCWARDEN, "--root", crowded.root, "show", crowded.id).check()
+    crowded.kill()
+    crowded.poststop().check()
+    [end] = [each for each in crowded.records() if each["event"] == "teardown"]
+    assert (end["leftovers"]["shm"]["count"], end["namespace"]["destroyed"]) == (MANY - 1024 - 150, True)
+    assert crowded.entries() == [name]
+    assert run(IPCWARDEN, "--root", crowded.root, "audit", "--unfinished", "--json").check().stdout == ""
+    gc(crowded)
+    [record] = reaps(crowded)
+    assert record["removed"]["shm"]["count"] == 1024
+    assert crowded.entries() == []
+
+
+def test_what_goes_with_the_namespace_was_freed(crowded: Container) -> None:
+    """Whether a reap or the namespace's end has taken it: it is gone, and not counted as removed."""
+    interrupted(crowded, "KILL", 300)
+    crowded.kill()
+    crowded.poststop().check()
+    gc(crowded)
+    assert reaps(crowded) == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [("INT", 130), ("TERM", 143), ("HUP", 129)])
+def test_a_signal_ends_it_after_the_object_at_hand(crowded: Container, sent: str, code: int) -> None:
+    """What it has removed by then is recorded and told, what it has not stays, and the exit code says which it was."""
+    result = interrupted(crowded, sent, 301)
+    standing = namespace.counts(crowded.namespace)["shm"]
+    assert (result.code, standing) == (code, MANY - 151)
+    assert result.stdout.splitlines()[-1] == f"freed: 151 shm 0 B; kept: {standing} shm 0 B"
+    [record] = reaps(crowded)
+    assert record["removed"]["shm"]["count"] == 151
+    assert left_by_reaps(crowded) == []
+
+
+def test_it_ends_when_only_it_is_told_to(crowded: Container) -> None:
+    """`kill` of the command, and not of the process that does the work for it, does the same."""
+    slowly = ["strace", "-f", "-o", "/dev/null", "-e", "trace=shmctl", "-e", "inject=shmctl:delay_enter=5000"]
+    command = [*slowly, str(IPCWARDEN), "--root", str(crowded.root), "reap", crowded.id]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as strace:
+        until(lambda: namespace.counts(crowded.namespace)["shm"] < MANY, "it to begin")
+        [pid] = Path(f"/proc/{strace.pid}/task/{strace.pid}/children").read_text().split()
+        os.kill(int(pid), signal.SIGTERM)
+        assert strace.wait() == 143
+    [record] = reaps(crowded)
+    assert record["removed"]["shm"]["count"] == MANY - namespace.counts(crowded.namespace)["shm"] < MANY
+
+
 def test_a_pod_is_meant_by_its_name(living: Container, isolated: Callable[..., Container]) -> None:
     """What Kubernetes calls a pod means its namespace; the record is about the sandbox that made it."""
     subject = living.entry()["subject"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from contextlib import contextmanager, suppress
 
 from ipcwarden.cli.bug import REPORT, bug
 from ipcwarden.core.documents import parse, serialize
@@ -10,21 +13,30 @@ from ipcwarden.errors import WardenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from ipcwarden.core.documents import Document
 
 
-def ask(question: Callable[[], Document]) -> Document:
-    """Call `question` in a child and return what it returns.  Raises the `WardenError` that it raises."""
+def ask(question: Callable[[], Document], forwarded: Sequence[signal.Signals] = ()) -> Document:
+    """Call `question` in a child and return what it returns.  Raises the `WardenError` that it raises.
+
+    Signals that are `forwarded` end the child and not us: where it has an answer all the same, that is returned.
+    """
     reader, writer = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
     child = os.fork()
     if not child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _answer(writer, question)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with _forwarding(child, forwarded) as heard:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if heard and not said:
+        sys.exit(128 + heard[0])
     try:
         answer = parse(said)
     except ValueError:
@@ -36,6 +48,26 @@ def ask(question: Callable[[], Document]) -> Document:
         error.exit_code = int(str(answer["exit_code"]))
         raise error
     return answer["answer"]
+
+
+@contextmanager
+def _forwarding(child: int, signals: Sequence[signal.Signals]) -> Iterator[list[int]]:
+    """Send the child what we are sent, and give which signals those were."""
+    heard: list[int] = []
+    process = os.pidfd_open(child)
+
+    def forward(number: int, _frame: object) -> None:
+        heard.append(number)
+        with suppress(ProcessLookupError):  # it has just ended
+            signal.pidfd_send_signal(process, number)
+
+    before = {each: signal.signal(each, forward) for each in signals}
+    try:
+        yield heard
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        os.close(process)
 
 
 def _answer(writer: int, question: Callable[[], Document]) -> None:

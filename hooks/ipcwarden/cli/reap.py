@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import posix
 import signal
 import time
+from dataclasses import replace
 
 import click
 
@@ -14,18 +14,18 @@ from ipcwarden.cli.child import ask
 from ipcwarden.cli.choice import named, the_one
 from ipcwarden.cli.fates import Outcome, chosen, first, in_all, ranked, tables, told, why_kept
 from ipcwarden.cli.rootless import demand_namespace
+from ipcwarden.cli.stay import inside
 from ipcwarden.core.attribution import attribute
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import serialize
-from ipcwarden.core.leftovers import stamps_of
+from ipcwarden.core.leftovers import planned
 from ipcwarden.core.objects import MOST_OBJECTS
 from ipcwarden.errors import NamespaceError
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.membership import enter
-from ipcwarden.host.namespace import join, open_pinned
 from ipcwarden.host.procfs import holders, login_uid
-from ipcwarden.host.removal import remove
 from ipcwarden.stages.company import company_in
+from ipcwarden.stages.harvest import BATCH, Harvest
 from ipcwarden.stages.life import identity_of, is_living
 from ipcwarden.stages.orphans import look_around, terms_in
 from ipcwarden.stages.site import Site
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ipcwarden.cli import Settings
+    from ipcwarden.core.attribution import Sight
     from ipcwarden.core.documents import Document
-    from ipcwarden.core.objects import Inventory, Table
+    from ipcwarden.core.objects import Inventory
     from ipcwarden.host.membership import Room
     from ipcwarden.host.namespace import Identity
 
 _PATIENCE = 120  # seconds: for a lock that never comes free
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # these let us finish the object at hand, and record
 _ALL = 1 << 22  # processes: more cannot be
 _TOLD = ("container", "dry_run", "freed", "kept", "objects")
 
@@ -78,7 +80,9 @@ def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: 
     the id of one of podman's.
     """
     wanted = named(container)
-    found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run, as_json))
+    # Who is ignored is a job that goes on where its terminal is closed.
+    ends = [each for each in _ENDS if signal.getsignal(each) is not signal.SIG_IGN]
+    found = ask(lambda: _reap(settings.root, wanted, kinds, dry_run, as_json, ends), ends)
     if as_json:
         click.echo(serialize({key: extract.at(found, key) for key in _TOLD}))
     else:
@@ -86,11 +90,35 @@ def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: 
             *tables(extract.rows(found, "objects"), extract.number(found, "omitted"), dry_run, time.time()),
             table.plain(in_all(extract.at(found, "freed"), extract.at(found, "kept"), dry_run)),
         )
+    if number := extract.number(found, "interrupted"):
+        return 128 + number
     return 1 if extract.at(found, "failed") else 0
 
 
-def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them: bool) -> Document:
-    """Free orphans and return what became of every object, or of the most important: for a child, which joins for good.
+class _Halt:
+    """Told to stop by a signal: `number` is which, 0 while there was none."""
+
+    def __init__(self, ends: Sequence[signal.Signals]) -> None:
+        self.number = 0
+        for each in ends:
+            signal.signal(each, self._note)
+
+    def __bool__(self) -> bool:
+        return bool(self.number)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.number = self.number or number
+
+
+def _reap(
+    root: str,
+    text: str,
+    kinds: Sequence[str],
+    dry_run: bool,
+    all_of_them: bool,
+    ends: Sequence[signal.Signals],
+) -> Document:
+    """Free orphans and return what became of every object, or of the most important: for a child, which joins.
 
     Raises `NotRunning`, `UsageError`, and what a namespace or a record can fail by.
     """
@@ -114,53 +142,101 @@ def _reap(root: str, text: str, kinds: Sequence[str], dry_run: bool, all_of_them
     signal.alarm(0)
     if room is None:
         raise show.absent(text)  # it has just ended
-    # From now on an interrupt ends the one that waits for us: what is removed is recorded all the same.
-    for each in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
+    halt = _Halt(ends)  # before, an interrupt ends us; from now on what is removed is recorded
+    others = holders(identity.device, identity.inode)
+    harvest: Harvest | None = None
     try:
-        others = holders(identity.device, identity.inode)
-        inventory, outcomes = _reap_here(site, entry, identity, room, kinds, dry_run)
-    finally:
-        room.leave()
-    freed, kept = ([each for each in outcomes if bool(each.why) is stays] for stays in (False, True))
-    if freed and not dry_run:
-        _record(site, entry, identity, others, inventory, outcomes)
-    shown = outcomes if all_of_them else first(inventory, outcomes)
-    return {
-        "container": extract.at(entry, "subject", "container"),
-        "dry_run": dry_run,
-        "freed": inventory.totals(chosen(freed)),
-        "kept": inventory.totals(chosen(kept)),
-        "objects": _with_users([told(inventory, each) for each in shown], identity),
-        "omitted": len(outcomes) - len(shown),
-        "failed": any(each.why == "failed" for each in kept),
-    }
+        with inside(site, room, extract.text(entry, "pin"), identity):
+            inventory, outcomes, sight = _judged(site, identity, room, kinds)
+            if not dry_run and not all(each.why for each in outcomes):
+                harvest = _write_ahead(site, entry, identity, others, inventory, outcomes)
+                outcomes = _carried_out(harvest, inventory, outcomes, sight.semaphores, halt)
+            freed, kept = ([each for each in outcomes if bool(each.why) is stays] for stays in (False, True))
+            shown = outcomes if all_of_them else first(inventory, outcomes)
+            found: dict[str, Document] = {
+                "container": extract.at(entry, "subject", "container"),
+                "dry_run": dry_run,
+                "freed": inventory.totals(chosen(freed)),
+                "kept": inventory.totals(chosen(kept)),
+                "objects": _with_users([told(inventory, each) for each in shown], identity),
+                "omitted": len(outcomes) - len(shown),
+                "failed": any(each.why == "failed" for each in kept),
+                "interrupted": halt.number,
+            }
+    except BaseException:
+        if harvest:
+            harvest.give_up()
+        raise
+    if harvest:
+        harvest.end()
+    return found
 
 
-def _reap_here(
-    site: Site, entry: dict[str, Document], identity: Identity, room: Room, kinds: Sequence[str], dry_run: bool
-) -> tuple[Inventory, list[Outcome]]:
-    """Join the namespace, whose directory is locked, remove what is to go, and return all that was there."""
-    fd = open_pinned(site.pins, extract.text(entry, "pin"), identity)
-    join(fd, site.hosts)
-    posix.close(fd)
+def _judged(site: Site, identity: Identity, room: Room, kinds: Sequence[str]) -> tuple[Inventory, list[Outcome], Sight]:
+    """Return all that is in the namespace that we have joined, and what is to become of each: no `why`, it goes."""
     company = company_in(site, room, identity, "")
     inventory = take_inventory(quietly=True)
     sight = look_around(site, identity, inventory, company, {}).sight
     members = [terms_in(each) for each in company.values()]
-    found: list[Outcome] = []
-    for kind, verdict, indices in attribute(inventory, sight, {}):
-        for index in indices:
-            why = why_kept(inventory.object(kind, index), verdict, kinds, members)
-            if not why and not dry_run:
-                why = _remove(inventory.tables[kind], index, sight.semaphores)
-            if why != "gone":  # somebody was faster
-                found.append(Outcome(kind, index, verdict, why))
-    return inventory, found
+    outcomes = [
+        Outcome(kind, index, verdict, why_kept(inventory.object(kind, index), verdict, kinds, members))
+        for kind, verdict, indices in attribute(inventory, sight, {})
+        for index in indices
+    ]
+    return inventory, outcomes, sight
 
 
-def _remove(table: Table, index: int, semaphores: Mapping[int, frozenset[int]]) -> str:
-    return remove(table.kind, table.column("id")[index], next(stamps_of(table, [index], semaphores)))
+def _write_ahead(
+    site: Site,
+    entry: dict[str, Document],
+    identity: Identity,
+    others: Sequence[Document],
+    inventory: Inventory,
+    outcomes: Sequence[Outcome],
+) -> Harvest:
+    """Begin a record of what is to be removed, and of which other leftovers are not."""
+    leftovers = ranked(inventory, [each for each in outcomes if each.verdict.is_leftover])
+    shown = leftovers[:MOST_OBJECTS]
+    container = extract.at(entry, "subject", "container")
+    namespace: dict[str, Document] = {
+        "id": identity.id or None,
+        "inode": identity.inode,
+        "shared": True,
+        "destroyed": False,
+        "holders": list(others),
+    }
+    record: dict[str, Document] = {
+        "namespace": namespace,
+        "objects": [told(inventory, each) for each in shown],
+        "objects_omitted": len(leftovers) - len(shown),
+        "uid": login_uid(),
+    }
+    key = entry_key(extract.text(container, "id"), extract.text(container, "bundle"))
+    return Harvest(site, key, entry["subject"], identity, record)
+
+
+def _carried_out(
+    harvest: Harvest,
+    inventory: Inventory,
+    outcomes: Sequence[Outcome],
+    semaphores: Mapping[int, frozenset[int]],
+    halt: _Halt,
+) -> list[Outcome]:
+    """Remove what is to go, the largest first, and return what became of all that had not gone by itself."""
+    going = ranked(inventory, [each for each in outcomes if not each.why])
+    batches = (going[begin : begin + BATCH] for begin in range(0, len(going), BATCH))
+    plans = (
+        planned(inventory, [(kind, batch[0].verdict, "", each) for kind, each in chosen(batch).items()], "", semaphores)
+        for batch in batches
+    )
+    harvest.carry_out(plans, lambda: bool(halt))
+    ids = {kind: inventory.tables[kind].column("id") for kind in chosen(going)}
+    found = []
+    for each in outcomes:
+        why = each.why or harvest.whys.get((each.kind, ids[each.kind][each.index]), "")
+        if why != "gone":  # somebody was faster
+            found.append(replace(each, why=why) if why != each.why else each)
+    return found
 
 
 def _with_users(objects: list[dict[str, Document]], identity: Identity) -> list[Document]:
@@ -170,39 +246,6 @@ def _with_users(objects: list[dict[str, Document]], identity: Identity) -> list[
         for number, users in attached(segments, holders(identity.device, identity.inode, _ALL)).items():
             segments[number]["users"] = list(users)
     return list(objects)
-
-
-def _record(
-    site: Site,
-    entry: dict[str, Document],
-    identity: Identity,
-    others: Sequence[Document],
-    inventory: Inventory,
-    outcomes: Sequence[Outcome],
-) -> None:
-    """Record what was removed, and which other leftovers were not."""
-    subject = entry["subject"]
-    assert isinstance(subject, dict)
-    site.subject.update(subject)
-    leftovers = ranked(inventory, [each for each in outcomes if each.verdict.is_leftover])
-    shown = leftovers[:MOST_OBJECTS]
-    namespace: dict[str, Document] = {
-        "id": identity.id or None,
-        "inode": identity.inode,
-        "shared": True,
-        "destroyed": False,
-        "holders": list(others),
-    }
-    record = site.record(
-        "collected",
-        namespace=namespace,
-        removed=inventory.totals(chosen(each for each in outcomes if not each.why)),
-        objects=[told(inventory, each) for each in shown],
-        objects_omitted=len(leftovers) - len(shown),
-        uid=login_uid(),
-    )
-    container = extract.at(entry, "subject", "container")
-    site.deliver(record, entry_key(extract.text(container, "id"), extract.text(container, "bundle")))
 
 
 def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, Document]:

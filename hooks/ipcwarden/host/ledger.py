@@ -22,6 +22,7 @@ ENTRY_VERSION = 1
 _MAX_ENTRY_BYTES = 8 << 20
 _SUFFIX = ".json"
 UNREADABLE = "unreadable"
+REAPING = "reaping"
 
 
 class Entry:
@@ -33,7 +34,10 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """`creating`, `applied`, `stopping` (findings are safe), `recorded`; empty for a new one."""
+        """`creating`, `applied`, `stopping` (findings are safe), `recorded`; empty for a new one.
+
+        `reaping` is no life: an operator removes what others have left.
+        """
         return str(self.document.get("state", ""))
 
     def write(self, **changes: Document) -> None:

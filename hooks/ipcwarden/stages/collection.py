@@ -10,11 +10,12 @@ from ipcwarden.core.record import container_of
 from ipcwarden.errors import KernelError, RecordError, WardenError
 from ipcwarden.files import open_regular
 from ipcwarden.host.journal import append
-from ipcwarden.host.ledger import UNREADABLE, keys, peek, put_away, remove_drafts, take
+from ipcwarden.host.ledger import REAPING, UNREADABLE, keys, peek, put_away, remove_drafts, take
 from ipcwarden.host.membership import VISIT_PATIENCE, RoomTaken, enter, names, note
 from ipcwarden.host.namespace import identify, unpin
 from ipcwarden.host.procfs import holders
 from ipcwarden.stages.company import is_unfinished
+from ipcwarden.stages.harvest import conclude
 from ipcwarden.stages.life import identity_document, identity_of, is_living, undelivered_of
 from ipcwarden.stages.teardown import still_to_log, tear_down
 from ipcwarden.values import value
@@ -52,7 +53,7 @@ def due(document: dict[str, Document], living: bool, release: bool) -> str:
         return "undelivered"
     if state == "applied" and document.get("undelivered") and living and not release:
         return "undelivered"
-    if state == "stopping":
+    if state in ("stopping", REAPING):
         return "unfinished"
     if not state:
         return "empty"
@@ -112,7 +113,7 @@ def collect(site: Site, which: Due, older_than: float) -> dict[str, Document] | 
         entry.release()
         return None
     try:
-        return tear_down(site, entry, "collected")
+        return conclude(site, entry) if entry.state == REAPING else tear_down(site, entry, "collected")
     except WardenError:
         if reason != "released":
             _note_gone(site, which.key)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from ipcwarden.core.documents import Document
 
+_REAPED = "~reap~"
+
 
 def identity_document(identity: Identity) -> Document:
     """Return a namespace's identity as the ledger keeps it."""
@@ -55,7 +57,14 @@ def was_of(document: dict[str, Document], boot: str, pid: int) -> bool:
 def lives(entries: int, key: str) -> Iterator[str]:
     """Give the keys of all lives of one container, the present one first: earlier ones were set aside."""
     yield key
-    yield from (other for other in keys(entries) if other.startswith(f"{key}~"))
+    for other in keys(entries):
+        if other.startswith(f"{key}~") and not other.startswith(f"{key}{_REAPED}"):
+            yield other
+
+
+def key_of_reaping(key: str, number: int) -> str:
+    """Return the key of what `ipcwarden reap` removes by way of a container: it is no life of that one."""
+    return f"{key}{_REAPED}{number:x}"
 
 
 def wanted_of(document: dict[str, Document]) -> dict[str, int]:
