@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipcwarden import layout
-from ipcwarden.cli import Settings, audit, logs, summary
+from ipcwarden.cli import Settings, audit, logs, summary, table
 from ipcwarden.core.record import line_of
 from ipcwarden.errors import RecordError, UsageError
 
@@ -295,6 +295,52 @@ def test_people_see_objects_of_one_container(tmp_path: Path) -> None:
     assert "0x0000002a   1  root   0600   64 KiB" in result
 
 
+def test_people_see_why_objects_stayed(tmp_path: Path) -> None:
+    """What became of each object that was shared, why it stayed, whether it was expected, and how sure that is."""
+    each = {"kind": "shm", "key": "0x00000000", "perms": "0600", "owner": "0", "size": 65536, "nattch": 0, "cpid": 7}
+    each = {**each, "lpid": 7, "status": ""}
+    objects = [
+        {**each, "id": 1, "confidence": "proven", "fate": "removed"},
+        {**each, "id": 2, "confidence": "proven", "fate": "held", "why": "not-named"},
+        {**each, "id": 3, "confidence": "plausible", "fate": "held", "why": "plausible", "expected": True},
+    ]
+    write(tmp_path, teardown(1, objects=objects))
+    result = run(tmp_path, "--container", "c1").stdout
+    assert "CONFIDENCE  FATE\n" in result
+    assert "proven      removed\n" in result
+    assert "proven      held: not-named\n" in result
+    assert "plausible   held: plausible, expected\n" in result
+
+
+def test_people_see_what_was_in_use(tmp_path: Path) -> None:
+    """With --container the peaks are told, and the files in /dev/shm, of which odd names are escaped."""
+    files = [
+        {"name": "psm_1", "owner": "0", "perms": "0600", "size": 8192, "bytes": 4096},
+        {"name_hex": "1b5b", "owner": "0", "perms": "0644", "size": 1, "bytes": 0},
+    ]
+    shm = {"path": "/x", "count": 12, "bytes": 4096, "partial": False, "files": files, "files_omitted": 10}
+    write(tmp_path, teardown(1, dev_shm=shm, peaks={"kernel.shmmni": "3", "kernel.shmall": "40"}), record(2))
+    result = run(tmp_path, "--container", "c1").stdout
+    assert "kernel.shmall    40\n" in result
+    assert "12 files 4 KiB in /dev/shm" in result
+    assert "psm_1  root   0600    8 KiB  4 KiB\n" in result
+    assert "\\x1b[  root   0644      1 B    0 B\n" in result
+    assert "and 10 smaller ones" in result
+    assert result.splitlines()[-1].startswith("2026-11-23 00:00:02  skipped")
+
+
+def test_a_narrow_terminal_has_room_for_what_became_of_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns no key, id or fate is broken over two lines."""
+    monkeypatch.setattr(table, "_WIDE", 80)
+    each = {"kind": "shm", "key": "0x00004711", "perms": "0600", "owner": "4294967294", "size": 1073741824, "nattch": 0}
+    each = {**each, "id": 1048576, "cpid": 4194304, "lpid": 4194304, "status": "", "fate": "held"}
+    write(tmp_path, teardown(1, objects=[{**each, "confidence": "plausible", "why": "plausible"}]))
+    lines = run(tmp_path, "--container", "c1").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    [row] = [line for line in lines if "0x00004711" in line]
+    assert row.split() == ["0x00004711", "1048576", "4294967294", "1", "GiB", "plausible", "held:", "plausible"]
+
+
 def test_people_see_no_objects_of_everybody(tmp_path: Path) -> None:
     """Without --container a record is one line."""
     write(tmp_path, teardown(1), teardown(2))
@@ -417,12 +463,21 @@ def test_foreign_records_break_nothing(tmp_path: Path, event: str, wrong: Any) -
         (teardown(1, leftovers=None), "its namespace went with an earlier boot"),
         (
             teardown(1, leftovers=None, present={"sem": {"count": 1, "bytes": 64}}),
-            "its namespace is still in use, with 1 sem 64 B at its end",
+            "its namespace lives on: 1 sem 64 B in it",
         ),
         (
             teardown(1, present={"shm": {"count": 3, "bytes": 196608}}, removed={"shm": {"count": 1, "bytes": 65536}}),
-            "2 shm 128 KiB left; 1 shm 64 KiB removed; its namespace is still in use, with 3 shm 192 KiB at its end",
+            "left 2 shm 128 KiB, 1 shm 64 KiB of that removed; its namespace lives on: 3 shm 192 KiB in it before",
         ),
+        (
+            teardown(1, present={"shm": {"count": 3, "bytes": 196608}}),
+            "left 2 shm 128 KiB, nothing of that removed; its namespace lives on: 3 shm 192 KiB in it",
+        ),
+        (
+            teardown(1, drift=[{"name": "x", "wanted": "1", "found": "2"}], causes=["privileged", "host"]),
+            "2 shm 128 KiB freed; drift x 1 -> 2; could be the container, which has CAP_SYS_ADMIN, the host's root",
+        ),
+        (teardown(1, dev_shm={"count": 1, "bytes": 8192}), "2 shm 128 KiB freed; 1 file 8 KiB in /dev/shm"),
         (record(1, "collected", removed={"sem": {"count": 1, "bytes": 64}}), "1 sem 64 B removed"),
         (
             record(1, "drift", drift=[{"name": "x", "wanted": "1", "found": "2"}], causes=["joiner", "later", "host"]),

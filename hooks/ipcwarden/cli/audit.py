@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import RenderableType
+
     from ipcwarden.cli import Settings
     from ipcwarden.cli.logs import Record
 
@@ -47,7 +49,8 @@ _PAGE = 500  # rows of one table, so that a log of any size is shown while it is
 def command(settings: Settings, as_json: bool, container: str | None, event: str | None, only_unfinished: bool) -> None:
     """Print the audit records, oldest first, of rotated files too.
 
-    With --container every record's IPC objects are listed as well.
+    With --container what a record tells of the end is listed as well: IPC objects, with what became of each and why it
+    stayed, the most that was in use, and the files in /dev/shm.
     """
     if only_unfinished and event:
         raise UsageError("cannot print lives without an end, and an event: a life has several", "leave out --event")
@@ -89,23 +92,41 @@ def _print(records: Iterator[Record]) -> int:
 def _show(records: Iterator[Record], with_objects: bool) -> int:
     count = 0
     columns = _COLUMNS if table.width() >= _WIDE else _NARROW
-    while page := list(islice(_until_objects(records) if with_objects else records, _PAGE)):
+    while page := list(islice(_until_details(records) if with_objects else records, _PAGE)):
         table.show(table.table(columns, (_row(each, columns) for each in page), whole=_COLUMNS[:2]))
         count += len(page)
-        last = page[-1].document
-        if with_objects and extract.rows(last, "objects"):
-            omitted = extract.number(last, "objects_omitted")
-            more = [Text(f"and {omitted} smaller ones that the record does not list"), Text()] if omitted else []
-            table.show(Text(), *table.indented([*table.objects(extract.rows(last, "objects")), *more]))
+        if with_objects and (details := _details(page[-1])):
+            table.show(Text(), *table.indented(details))
     return count
 
 
-def _until_objects(records: Iterator[Record]) -> Iterator[Record]:
-    """Yield records up to one whose objects stand below it."""
+def _until_details(records: Iterator[Record]) -> Iterator[Record]:
+    """Yield records up to one below which there is more to tell of it."""
     for record in records:
         yield record
-        if extract.rows(record.document, "objects"):
+        if _details(record):
             return
+
+
+def _details(record: Record) -> list[RenderableType]:
+    """Return what a record lists: the objects, the most that was in use, the files in /dev/shm."""
+    document = record.document
+    shown = table.objects(extract.rows(document, "objects"), narrow=table.width() < _WIDE)
+    if shown and (omitted := extract.number(document, "objects_omitted")):
+        shown += [Text(f"and {omitted} smaller ones that the record does not list"), Text()]
+    if isinstance(peaks := extract.at(document, "peaks"), dict) and peaks:
+        rows = [(name, extract.text(peaks, name)) for name in peaks]
+        shown += [
+            Text("The most that was in use", style="bold"),
+            table.table(("LIMIT", "PEAK"), rows, ("PEAK",)),
+            Text(),
+        ]
+    if files := extract.rows(document, "dev_shm", "files"):
+        shown += [Text("Files in /dev/shm", style="bold"), table.files(files)]
+        omitted = extract.number(document, "dev_shm", "files_omitted")
+        shown += [Text(f"and {omitted} smaller ones that the record does not list")] if omitted else []
+        shown += [Text()]
+    return shown
 
 
 def _row(record: Record, columns: tuple[str, ...]) -> list[str]:

@@ -132,15 +132,17 @@ def _verified(record: Record) -> list[str]:
 
 
 def _drift(record: Record) -> list[str]:
-    causes = ", ".join(_CAUSES.get(each, each) for each in extract.texts(record, "causes"))
-    return [*_drifted(record), f"could be {causes}"] if causes else ["all limits are as they were put in force again"]
+    return _drifted(record) or ["all limits are as they were put in force again"]
 
 
 def _drifted(record: Record) -> list[str]:
-    return [
+    """Return which limits have drifted, and what could have changed them."""
+    causes = ", ".join(_CAUSES.get(each, each) for each in extract.texts(record, "causes"))
+    drift = [
         f"drift {extract.text(each, 'name')} {extract.text(each, 'wanted')} -> {extract.text(each, 'found')}"
         for each in extract.rows(record, "drift")
     ]
+    return [*drift, f"could be {causes}"] if causes else drift
 
 
 def _ungoverned(record: Record) -> list[str]:
@@ -154,12 +156,11 @@ def _left(record: Record) -> list[str]:
     drift = [*_drifted(record), _files(record)]
     left, here, removed = (amounts(extract.at(record, key)) for key in ("leftovers", "present", "removed"))
     by = f" by {_who(record)}" if "uid" in record else ""
-    gone = [f"{removed} removed{by}"] if removed else []
     if extract.at(record, "present") is not None:
-        own = f"{left} left" if left else ""
-        return [own, *gone, f"its namespace is still in use, with {here or 'no objects'} at its end", *drift]
-    if gone or extract.at(record, "leftovers") is None:
-        return [*(gone or ["its namespace went with an earlier boot"]), *drift]
+        own = f"left {left}, {removed or 'nothing'} of that removed" if left else ""
+        return [own, f"its namespace lives on: {here or 'nothing'} in it{' before' if removed else ''}", *drift]
+    if removed or extract.at(record, "leftovers") is None:
+        return [f"{removed} removed{by}" if removed else "its namespace went with an earlier boot", *drift]
     if extract.at(record, "namespace", "host") is True:
         return [f"{left} perhaps left in the host's namespace" if left else "nothing visible left", *drift]
     holders = extract.rows(record, "namespace", "holders")
@@ -172,7 +173,7 @@ def _left(record: Record) -> list[str]:
 
 def _files(record: Record) -> str:
     count, held = (extract.number(record, "dev_shm", key) for key in ("count", "bytes"))
-    return f"{count} files {size(held)} in /dev/shm" if count else ""
+    return f"{count} {'file' if count == 1 else 'files'} {size(held)} in /dev/shm" if count else ""
 
 
 def amounts(totals: Document) -> str:

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 _WIDE = 1 << 20  # a file or a pipe has no edge
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AMOUNTS = frozenset(("size", "usedbytes", "msgsize"))
-_TEXTS = frozenset(("key", "owner", "perms", "status", "name", "fate", "users"))
-_EXTRA = ("users", "waiters", "fate")
+_TEXTS = frozenset(("key", "owner", "perms", "status", "name", "confidence", "fate", "users"))
+_EXTRA = ("users", "waiters", "confidence", "fate")
 _SOMETIMES = frozenset((*_EXTRA, "usedbytes"))  # shown where there is something to tell
+_WIDE_ONLY = frozenset(("perms", "cpid", "lpid", "lspid", "lrpid"))
+_WHOLE = tuple(name.upper() for name in ("key", "id", "owner", "size", "confidence"))
 
 # Headings and columns as lsipc(1) has them; KEYS is what the records call them.
 OBJECTS = {
@@ -61,9 +63,14 @@ def user(uid: str) -> str:
 
 
 def queue_name(found: dict[str, Document]) -> str:
-    """Return a POSIX queue's name, with its slash; of one that is not printable each byte is a character."""
+    """Return a POSIX queue's name, with its slash."""
+    return extract.text(found, "name") or "/" + escaped(extract.text(found, "name_hex"))
+
+
+def escaped(name_hex: str) -> str:
+    """Return a name that is not printable: each byte of it is a character, which `plain` escapes."""
     try:
-        return extract.text(found, "name") or "/" + bytes.fromhex(extract.text(found, "name_hex")).decode("latin-1")
+        return bytes.fromhex(name_hex.removesuffix("...")).decode("latin-1") + "..." * name_hex.endswith("...")
     except ValueError:
         return "?"
 
@@ -86,21 +93,23 @@ def table(
     return made
 
 
-def objects(found: list[dict[str, Document]]) -> list[RenderableType]:
-    """Return IPC objects as tables, one a kind."""
+def objects(found: list[dict[str, Document]], narrow: bool = False) -> list[RenderableType]:
+    """Return IPC objects as tables, one a kind; `narrow` ones without what is of little use once processes are gone."""
+    sometimes = _SOMETIMES | {"nattch", "status"} if narrow else _SOMETIMES
     shown: list[RenderableType] = []
     for kind, (title, columns) in OBJECTS.items():
         rows = [each for each in found if each.get("kind") == kind]
-        keys = [key for key in (*columns, *_EXTRA) if key not in _SOMETIMES or any(_is_told(row, key) for row in rows)]
+        keys = [key for key in (*columns, *_EXTRA) if key not in sometimes or any(_is_told(row, key) for row in rows)]
+        keys = [key for key in keys if not (narrow and key in _WIDE_ONLY)]
         if rows:
             numbers = [key.upper() for key in keys if key not in _TEXTS]
             cells = [[_cell(row, key) for key in keys] for row in rows]
-            shown += [Text(title, style="bold"), table([key.upper() for key in keys], cells, numbers), Text()]
+            shown += [Text(title, style="bold"), table([key.upper() for key in keys], cells, numbers, _WHOLE), Text()]
     return shown
 
 
 def _is_told(row: dict[str, Document], key: str) -> bool:
-    return key in row and (key == "usedbytes" or row[key] not in (0, []))
+    return key in row and (key == "usedbytes" or row[key] not in (0, [], ""))
 
 
 def _cell(row: dict[str, Document], key: str) -> str:
@@ -111,10 +120,28 @@ def _cell(row: dict[str, Document], key: str) -> str:
         return queue_name(row)
     if key == "owner":
         return user(text)
+    if key == "fate":
+        expected = ", expected" if row.get("expected") is True else ""
+        return ": ".join(part for part in (text, extract.text(row, "why")) if part) + expected or "-"
     if key == "users":
         seen = [f"{extract.text(each, 'command')} {extract.number(each, 'pid')}" for each in extract.rows(row, "users")]
         return ", ".join(seen) or "-"
     return size(extract.number(row, key)) if key in _AMOUNTS and key in row else text or "-"
+
+
+def files(found: list[dict[str, Document]]) -> RenderableType:
+    """Return the files of a /dev/shm as a table."""
+    rows = [
+        (
+            extract.text(each, "name") or escaped(extract.text(each, "name_hex")),
+            user(extract.text(each, "owner")),
+            extract.text(each, "perms"),
+            size(extract.number(each, "size")),
+            size(extract.number(each, "bytes")),
+        )
+        for each in found
+    ]
+    return table(("NAME", "OWNER", "PERMS", "LENGTH", "HELD"), rows, ("LENGTH", "HELD"))
 
 
 def indented(parts: Iterable[RenderableType]) -> list[RenderableType]:
