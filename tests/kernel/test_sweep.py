@@ -269,6 +269,20 @@ def test_collects_what_has_no_poststop(container: Container) -> None:
     assert container.pins() == container.entries() == []
 
 
+def test_speaks_of_containers_by_name(container: Container) -> None:
+    """People read the name, the beginning of the id and the image, programs the whole id and each of the others."""
+    container.create().check()
+    subject = container.entry()["subject"]
+    known = {"id": "417c5187be32" + "0" * 52, "name": "web", "image": "busybox"}
+    rewrite(container, subject={**subject, "container": {**subject["container"], **known}})
+    change(container, "77777777")
+    assert sweep(container.root).check().stdout.startswith("web (417c5187be32, busybox) has other limits: ")
+    change(container, SHMMAX)
+    found = json.loads(sweep(container.root, "--json").check().stdout)
+    validate(found, "sweep-v1")
+    assert [[each[name] for name in ("container", "name", "image")] for each in found["drift"]] == [[*known.values()]]
+
+
 def test_two_at_once(start: Callable[..., Container]) -> None:
     """Two passes at once give one record a change."""
     containers = [start() for _ in range(4)]

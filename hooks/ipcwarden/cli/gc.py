@@ -117,14 +117,14 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
 def _foresee(site: Site, release: bool, older_than: float, report: Report) -> None:
     for each in find_due(site, release):
         what, verb = ("waiting", "wait with") if each.is_young(older_than) else ("collected", "collect")
-        report.add(what, each.container, each.reason, f"would {verb} {_called(each)}", **_known(each))
+        report.add(what, each.container, each.reason, f"would {verb} {called_in_full(each)}", **known_of(each))
     for name in strays(site):
         report.add("collected", name.rpartition("-")[0] or name, "no entry", f"would collect the pin {name}")
     for room in names(site.namespaces):
         for found in due_in(site.namespaces, room):
-            each = _leaver(extract.at(found, "subject", "container"))
-            said = f"would remove what {_called(each)} left, once it is old enough"
-            report.add("waiting", each.container, each.reason, said, **_known(each))
+            each = told_of(extract.at(found, "subject", "container"), "due")
+            said = f"would remove what {called_in_full(each)} left, once it is old enough"
+            report.add("waiting", each.container, each.reason, said, **known_of(each))
     _warn(site, report)
 
 
@@ -159,25 +159,26 @@ def _warn(site: Site, report: Report) -> list[Due]:
         assert each.seen is not None
         seconds = int(time.time()) - each.seen
         since = f"{seconds // 60} min" if seconds >= _MINUTE else f"{seconds} s"
-        complain(f"the namespace of {_called(each)} is still pinned, {since} after it was found gone")
-        report.add("stale", each.container, each.reason, "", **_known(each), seconds=seconds)
+        complain(f"the namespace of {called_in_full(each)} is still pinned, {since} after it was found gone")
+        report.add("stale", each.container, each.reason, "", **known_of(each), seconds=seconds)
     return found
 
 
-def _called(which: Due) -> str:
+def called_in_full(which: Due) -> str:
     """Return what people call a container: its name, its id where it has no other, and its image."""
     called = ", ".join(part for part in (short(which.container), which.image) if part)
     return f"{which.name} ({called})" if which.name and which.name != which.container else short(which.container)
 
 
-def _known(which: Due) -> dict[str, Document]:
+def known_of(which: Due) -> dict[str, Document]:
+    """Return what a finding says of a container beside its id, as far as that is known."""
     return {key: value for key, value in (("name", which.name), ("image", which.image)) if value}
 
 
-def _leaver(found: Document) -> Due:
-    """Return who left something that is due: a record's container."""
-    container, name, image = (extract.text(found, key) for key in ("id", "name", "image"))
-    return Due("", "due", container, name=name, image=image)
+def told_of(found: Document, reason: str, key: str = "") -> Due:
+    """Return a record's container as one that there is something to tell of; `key` is its entry's."""
+    container, name, image = (extract.text(found, part) for part in ("id", "name", "image"))
+    return Due(key, reason, container or key, name=name, image=image)
 
 
 def _remove_due(root: str, room: str, report: Report) -> None:
@@ -191,8 +192,10 @@ def _remove_due(root: str, room: str, report: Report) -> None:
         report.add("failed", "", "due", error=str(error))
         return
     for container in found if isinstance(found, list) else []:
-        each = _leaver(container)
-        report.add("collected", each.container, each.reason, f"removed what {_called(each)} left", **_known(each))
+        each = told_of(container, "due")
+        report.add(
+            "collected", each.container, each.reason, f"removed what {called_in_full(each)} left", **known_of(each)
+        )
     report.add_waiting("", "due", waiting)
 
 
@@ -214,19 +217,19 @@ def _collect(root: str, which: Due, older_than: float, report: Report) -> None:
     try:
         collected, waiting = work(root, "gc", lambda site: collect(site, which, older_than) is not None)
     except WardenError as error:
-        complain(f"cannot collect {_called(which)}: {error}")
-        report.add("failed", which.container, which.reason, "", **_known(which), error=str(error))
+        complain(f"cannot collect {called_in_full(which)}: {error}")
+        report.add("failed", which.container, which.reason, "", **known_of(which), error=str(error))
         return
     if waiting:
         report.add_waiting(which.container, which.reason, waiting)
     elif collected:
-        report.add("collected", which.container, which.reason, f"collected {_called(which)}", **_known(which))
+        report.add("collected", which.container, which.reason, f"collected {called_in_full(which)}", **known_of(which))
     elif which.reason == "undelivered":
         records = "1 record" if which.records == 1 else f"{which.records} records"
-        said = f"delivered {records} of {_called(which)}"
-        report.add("collected", which.container, which.reason, said, **_known(which), delivered=which.records)
+        said = f"delivered {records} of {called_in_full(which)}"
+        report.add("collected", which.container, which.reason, said, **known_of(which), delivered=which.records)
     elif which.is_young(older_than):
-        report.add("waiting", which.container, which.reason, "", **_known(which))
+        report.add("waiting", which.container, which.reason, "", **known_of(which))
 
 
 def work(root: str, stage: str, job: Callable[[Site], Document]) -> tuple[Document, int]:

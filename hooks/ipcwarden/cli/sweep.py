@@ -8,7 +8,7 @@ import click
 
 from ipcwarden import privileges
 from ipcwarden.cli import extract
-from ipcwarden.cli.gc import Age, Report, collect_all, work
+from ipcwarden.cli.gc import Age, Report, called_in_full, collect_all, known_of, told_of, work
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.cli.ungoverned import record_ungoverned
 from ipcwarden.errors import WardenError
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipcwarden.cli import Settings
     from ipcwarden.core.documents import Document
+    from ipcwarden.stages.collection import Due
 
 SWEEP_VERSION = 1
 STAGE = "sweep"
@@ -51,29 +52,30 @@ def command(settings: Settings, older_than: float, as_json: bool) -> int:
         privileges.load_prctl()
         # Before gc puts back what it may: of that, too, it shall be told what could have changed it.
         for key, entry in living(site, older_than).items():
-            _watch(site, key, extract.text(entry, "subject", "container", "id") or key, report)
+            _watch(site, told_of(extract.at(entry, "subject", "container"), "living", key), report)
         collect_all(site, False, older_than, report)
     _look_for_ungoverned(site, older_than, report)
     report.end(version=SWEEP_VERSION)
     return 1 if report.failed else 0
 
 
-def _watch(site: Site, key: str, container: str, report: Report) -> None:
+def _watch(site: Site, which: Due, report: Report) -> None:
     """Look at one container in a child, which joins its namespace: one that fails keeps no other from its turn."""
+    called, known = called_in_full(which), known_of(which)
     try:
-        record, waiting = work(site.root, STAGE, lambda child: _watched(child, key))
+        record, waiting = work(site.root, STAGE, lambda child: _watched(child, which.key))
     except WardenError as error:
-        complain(f"cannot look at {container}: {error}")
-        report.add("failed", container, "living", error=str(error))
+        complain(f"cannot look at {called}: {error}")
+        report.add("failed", which.container, which.reason, "", **known, error=str(error))
         return
-    report.add_waiting(container, "living", waiting)
+    report.add_waiting(which.container, which.reason, waiting)
     if record == _SKIPPED:
-        report.add("waiting", container, _SKIPPED)
+        report.add("waiting", which.container, _SKIPPED, "", **known)
     elif isinstance(record, dict):
         found = record["drift"]
-        said = f"{container} has other limits: {in_words(found)}" if found else f"{container} has its limits again"
+        said = f"{called} has other limits: {in_words(found)}" if found else f"{called} has its limits again"
         reason = "drift" if found else "restored"
-        report.add("drift", container, reason, said, drift=found, causes=record["causes"])
+        report.add("drift", which.container, reason, said, **known, drift=found, causes=record["causes"])
 
 
 def _watched(site: Site, key: str) -> Document:
@@ -95,6 +97,8 @@ def _look_for_ungoverned(site: Site, older_than: float, report: Report) -> None:
         return
     report.add_waiting("", "ungoverned", waiting)
     for each in found if isinstance(found, list) else []:
-        name, pid = extract.text(each, "container"), extract.number(each, "pid")
-        known = {key: extract.at(each, key) for key in ("engine", "image")}
-        report.add("ungoverned", name, "no entry", f"{name} runs ungoverned, pid {pid}", pid=pid, **known)
+        who, pid = told_of(each, "no entry"), extract.number(each, "pid")
+        known = {**known_of(who), **{key: extract.at(each, key) for key in ("pid", "engine", "image")}}
+        report.add(
+            "ungoverned", who.container, who.reason, f"{called_in_full(who)} runs ungoverned, pid {pid}", **known
+        )

@@ -7,6 +7,7 @@ import os
 from ipcwarden.cli import extract
 from ipcwarden.cli.diagnosis.containers import in_users_ledger
 from ipcwarden.cli.survey import find_rule, inhabited
+from ipcwarden.core.alarms import called
 from ipcwarden.core.digests import entry_key
 from ipcwarden.core.documents import parse, serialize
 from ipcwarden.core.policy import Policy
@@ -139,10 +140,10 @@ def _tell(site: Site, tenant: Tenant, identity: Identity, shared: bool) -> Docum
         namespace={"id": identity.id or None, "inode": identity.inode, "shared": shared},
     )
     site.deliver(record, entry_key(resident.container, resident.bundle))
-    name = resident.container or f"pid {resident.pid}"
     if not resident.rootless:
-        site.alert(f"container '{name}' runs ungoverned, pid {resident.pid}")
-    return {"container": name, "pid": resident.pid, "engine": tenant.facts.engine, "image": tenant.facts.image}
+        site.alert(f"{called(site.subject['container'], 'unknown')} runs ungoverned, pid {resident.pid}")
+    told: dict[str, Document] = {"id": resident.container or f"pid {resident.pid}", "pid": resident.pid}
+    return {**told, "engine": tenant.facts.engine, "name": tenant.facts.name, "image": tenant.facts.image}
 
 
 def _remembered(directory: int, boot: str) -> set[str]:
