@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import TYPE_CHECKING, Any
 
 from support import namespace
@@ -12,6 +11,7 @@ from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from pathlib import Path
 
@@ -56,14 +56,18 @@ def end_of(container: Container) -> dict[str, Any]:
     return found
 
 
-def stop_killed_at(container: Container, calls: str, number: int) -> bool:
-    """End a container, its poststop hook being killed at one of its system calls; tell whether it got so far."""
+def stop_at(container: Container, call: str, number: int, sent: signal.Signals) -> int:
+    """End a container, its poststop hook being sent a signal at one of its system calls; return the hook's code."""
     container.kill()
-    inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={number}"]
     hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(container.root), "poststop"]
-    code = run("strace", "-o", "/dev/null", *inject, *hook, stdin=container.state("stopped")).code
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal={int(sent)}:when={number}"]
+    return run("strace", "-o", "/dev/null", *inject, *hook, stdin=container.state("stopped")).code
+
+
+def killed_at(call: str, number: int, *command: str | Path) -> bool:
+    """Run a command of which a process is killed at one of its system calls; tell whether that came to pass."""
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
+    return "killed by SIGKILL" in run("strace", "-f", *inject, *command).stderr
 
 
 def collected(container: Container) -> list[dict[str, Any]]:
