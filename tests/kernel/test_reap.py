@@ -446,6 +446,7 @@ def test_a_pod_is_meant_by_its_name(living: Container, isolated: Callable[..., C
 
 
 def test_who_is_not_there(living: Container) -> None:
-    """An unknown name ends as `show` does."""
+    """An unknown name ends as `show` does, and says who is there."""
     result = reap(living, text="nobody")
-    assert (result.code, result.stderr) == (1, "ipcwarden: no governed container 'nobody' runs here\n")
+    said = f"ipcwarden: no governed container 'nobody' runs here (those that do: {living.id})\n"
+    assert (result.code, result.stderr) == (1, said)

@@ -70,7 +70,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_a_host_without_containers_has_none(tmp_path: Path) -> None:
     """Where nothing was ever governed one clear line says so, with exit code 1, and nothing is made."""
-    with pytest.raises(WardenError, match=r"^no governed container 'c1' runs here$") as caught:
+    with pytest.raises(WardenError, match=r"^no governed container 'c1' runs here \(ipcwarden scan lists") as caught:
         run(tmp_path, "c1")
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
@@ -106,9 +106,9 @@ def test_one_id_in_two_runtimes_needs_the_key() -> None:
 
 
 def test_what_matches_nothing_is_not_running() -> None:
-    """An unknown id is not an accident of ours."""
-    with pytest.raises(show.NotRunning):
-        chosen("z", ("a", None))
+    """An unknown id is not an accident of ours; it is said which there are."""
+    with pytest.raises(show.NotRunning, match=r"^no governed container 'z' runs here \(those that do: a, shop\)$"):
+        chosen("z", ("b1", "shop"), ("a", None))
 
 
 def test_only_living_containers_are_candidates(tmp_path: Path) -> None:

@@ -17,9 +17,13 @@ def named(text: str) -> str:
     return text
 
 
+def some(names: list[str]) -> str:
+    """Return names as a message has them: the first, and whether there are more."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
 def the_one(text: str, alike: list[str]) -> str:
     """Return the only one of `alike`, or an empty string if there is none.  Raises `UsageError` if there are more."""
     if len(alike) > 1:
-        some = ", ".join(alike[:_NAMED]) + (", ..." if len(alike) > _NAMED else "")
-        raise UsageError(f"cannot tell which container '{text}' is: {some}", "write more of the id")
+        raise UsageError(f"cannot tell which container '{text}' is: {some(alike)}", "write more of the id")
     return alike[0] if alike else ""

@@ -48,7 +48,7 @@ _TOLD = ("container", "dry_run", "freed", "kept", "objects")
 
 
 class Kind(click.Choice):  # type: ignore[type-arg]  # generic in the stubs of some versions only
-    """A kind of objects that there is proof for."""
+    """A kind of objects of which something tells who uses them."""
 
     name = "kind"
 
@@ -62,22 +62,24 @@ class Kind(click.Choice):  # type: ignore[type-arg]  # generic in the stubs of s
         return str(super().convert(value, param, ctx))
 
 
+_KIND_HELP = "All orphans of this kind, keyed too, and no others.  The maker of a sem or msg may still live."
 _SHORT_ID = 12  # digits that podman shows
 
 
 @click.command("reap")
-@click.option("--kind", "kinds", multiple=True, type=Kind(), help="All orphans of this kind, keyed too, and no others.")
+@click.option("--kind", "kinds", multiple=True, type=Kind(), help=_KIND_HELP)
 @click.option("--dry-run", is_flag=True, help="Only say what would be freed, and what would stay.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
 @click.argument("container", metavar="CONTAINER|POD")
 @click.pass_obj
 def command(settings: Settings, kinds: tuple[str, ...], dry_run: bool, as_json: bool, container: str) -> int:
-    """Free what nobody living uses in the IPC namespace of a running container or pod, in place of ipcrm.
+    """Free what nobody living is seen to use in the IPC namespace of a running container or pod, in place of ipcrm.
 
-    Only what is proven to be of processes that are gone is freed: without --kind private segments, and what the
-    profile's reap names; with it all of that kind.  What the profile's keep names, POSIX queues, and whatever nothing
-    is proven of always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, NAMESPACE/NAME, or
-    the id of one of podman's.
+    Without --kind that is private segments that are proven to be of processes that are gone, and what the profile's
+    reap names; with it all of that kind of which nobody that the kernel tells of lives.  Of semaphores and message
+    queues it tells only who used them last: their maker may still live.  What the profile's keep names, and POSIX
+    queues, always stay.  CONTAINER is an id, a name, or a unique prefix of an id; POD a name, NAMESPACE/NAME, or the id
+    of one of podman's.
     """
     wanted = named(container)
     # Who is ignored is a job that goes on where its terminal is closed.

@@ -10,7 +10,7 @@ from rich.text import Text
 from ipcwarden import privileges
 from ipcwarden.cli import extract, table
 from ipcwarden.cli.child import ask
-from ipcwarden.cli.choice import named, the_one
+from ipcwarden.cli.choice import named, some, the_one
 from ipcwarden.cli.judgement import in_use
 from ipcwarden.cli.rootless import demand_namespace
 from ipcwarden.cli.stay import inside
@@ -28,7 +28,7 @@ from ipcwarden.stages.site import Site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rich.console import RenderableType
 
@@ -98,7 +98,10 @@ def look(root: str, text: str) -> Document:
     entry = choose(text, living(_open(site.places.entries, text), site.boot, is_living))
     identity = identity_of(entry)
     if identity is None:
-        raise NotRunning(f"'{text}' shares the host's IPC namespace, which nobody governs", "ipcs shows what is there")
+        raise NamespaceError(
+            f"cannot show '{text}': it shares the host's IPC namespace, which nobody governs",
+            "ipcs shows what is there",
+        )
     demand_namespace(site, f"show {text}")
     room = enter(site.namespaces, identity.name, create=True, within=VISIT_PATIENCE)
     assert room is not None
@@ -145,9 +148,12 @@ def _open(place: Place, text: str) -> int:
         raise RecordError(str(error.args[0]), error.hint or "only root sees the containers") from error
 
 
-def absent(text: str) -> NotRunning:
-    """Return the error for a container that is not there."""
-    return NotRunning(f"no governed container '{text}' runs here")
+def absent(text: str, candidates: Iterable[dict[str, Document]] = ()) -> NotRunning:
+    """Return the error for a container that is not there; `candidates` are the entries of those that are."""
+    containers = [extract.at(each, "subject", "container") for each in candidates]
+    names = sorted({extract.text(each, "name") or extract.text(each, "id") for each in containers})
+    hint = f"those that do: {some(names)}" if names else "ipcwarden scan lists what runs, and whether it is governed"
+    return NotRunning(f"no governed container '{text}' runs here", hint)
 
 
 def living(
@@ -182,7 +188,7 @@ def choose(text: str, candidates: dict[str, dict[str, Document]]) -> dict[str, D
     ):
         if alike:
             return candidates[the_one(text, alike)]
-    raise absent(text)
+    raise absent(text, candidates.values())
 
 
 def _headline(found: Document) -> list[RenderableType]:
