@@ -243,6 +243,20 @@ def test_capabilities_are_those_of_the_code() -> None:
     assert set(hook.STAGES["poststop"].capabilities) == sets["POSTSTOP"]
 
 
+def test_rooms_have_all_modules() -> None:
+    """Each module of each room stands in the table, and no other."""
+    told: dict[str, set[str]] = {}
+    room = ""
+    for name, modules, _ in table("docs/architecture.md", "Rooms"):
+        room = name.strip("`/") or room
+        told.setdefault(room, set()).update(code(modules))
+    package = REPOSITORY / "hooks" / "ipcwarden"
+    there = {each.stem for each in package.glob("*.py")} | {each.parent.name for each in package.glob("*/__init__.py")}
+    rooms = {name: {each.stem for each in (package / name).glob("*.py")} for name in ("stages", "host", "core")}
+    assert {name: told[name] for name in rooms} == {name: modules - {"__init__"} for name, modules in rooms.items()}
+    assert told["doors"] | told["ground"] == there - {"__init__", *rooms}
+
+
 def test_deadlines_are_those_of_the_code() -> None:
     """Ours, and the runtime's."""
     rows = table("docs/architecture.md", "Stages")
