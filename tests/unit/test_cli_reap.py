@@ -80,6 +80,10 @@ WORDS: dict[str, tuple[dict[str, Any], str]] = {
         {**PRIVATE, "why": "in-use", "evidence": ["creator-lives", "last-user-lives"]},
         "in use: a living container made and used it",
     ),
+    "perhaps a stranger's": (
+        {**PRIVATE, "evidence": ["creator-gone", "last-user-gone", "strangers"]},
+        "whoever made and used it is gone, it may be of one that was not governed",
+    ),
     "queue": ({**QUEUE, "why": "queue"}, "a queue: nothing tells who has it open"),
     "keep": ({**PRIVATE, "why": "keep"}, "keep: the policy says so"),
     "not named": ({**ARRAY, "why": "not-named"}, "not named: --kind sem frees it"),

@@ -41,6 +41,7 @@ _EVIDENCE = {
     "no-answer": "a process that lives could not be asked",
     "no-pid-namespace": "a process that lives is in the host's pid namespace",
 }
+_SHADES = {"strangers": "it may be of one that was not governed"}
 
 
 def why_kept(found: Object, verdict: Verdict, kinds: Sequence[str], members: Sequence[Terms]) -> str:
@@ -108,8 +109,10 @@ def told(inventory: Inventory, outcome: Outcome) -> dict[str, Document]:
 
 def reason(found: dict[str, Document]) -> str:
     """Return in words why an object has the fate that it has."""
-    words = extract.texts(found, "evidence")
+    said = extract.texts(found, "evidence")
+    words = [word for word in said if word not in _SHADES]
     evidence = _EVIDENCE.get(" ".join(words)) or ", ".join(_EVIDENCE.get(word, word) for word in words)
+    evidence = ", ".join([evidence, *(_SHADES[word] for word in said if word in _SHADES)])
     match why := extract.text(found, "why"):
         case "":
             return evidence
