@@ -5,22 +5,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipcwarden.errors import printable
-from support import namespace
-from support.sandbox import HOOK, PYTHON, call, config
+from support import cgroup, namespace
+from support.bundle import PAYLOADS
+from support.sandbox import HOOK, MIB, PYTHON, call, config
 from support.schema import validate
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from support.sandbox import Container
 
@@ -131,6 +133,31 @@ def test_hostile_queue_names_of_the_living(container: Container) -> None:
         shown = said(*verb)
         for name in HOSTILE:
             assert f"/{printable(name.decode('latin-1'))}  " in shown
+
+
+@pytest.fixture
+def small(scratch: Path) -> Iterator[Path]:
+    """Make a cgroup with room for 16 MiB, and give the file that takes processes."""
+    name = f"/{scratch.name}-small"
+    cgroup.limit_memory(name, 16 * MIB)
+    [file] = Path("/sys/fs/cgroup").glob(f"**{name}/cgroup.procs")
+    yield file
+    file.parent.rmdir()
+
+
+def test_a_worker_that_ran_out_of_memory(container: Container, small: Path) -> None:
+    """What a worker left that the kernel killed is told as what it is: a segment, half touched; of why, nothing."""
+    container.create().check()
+    leave = f'echo $$ >{small}; exec "{PAYLOADS}/leave" --shm=1 --shm-size={64 * MIB} --attach'
+    killed = run("nsenter", f"--ipc={container.namespace}", "sh", "-c", leave)
+    assert killed.code == -signal.SIGKILL
+    record = teardown_of(container)
+    validate(record, "audit-v1")
+    assert (record["event"], record["drift"], "message" in record) == ("teardown", [], False)
+    [found] = record["objects"]
+    assert (found["size"], found["nattch"], found["fate"]) == (64 * MIB, 0, "freed")
+    assert 0 < found["bytes"] <= 16 * MIB
+    assert record["leftovers"]["shm"] == {"count": 1, "bytes": found["bytes"], "claimed": 64 * MIB}
 
 
 def test_queues_of_mode_0(container: Container) -> None:
