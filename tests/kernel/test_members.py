@@ -286,7 +286,7 @@ def test_what_is_due_is_foreseen(start: Start, root: Path) -> None:
     goes.work(*KEYED)
     stop(goes)
     said = gc(root, "--dry-run")
-    assert said == f"would remove what {goes.id} left, once it is old enough (due)\n"
+    assert said == f"would remove, of what {goes.id} left, what is old enough and nobody's (due)\n"
     told = json.loads(gc(root, "--dry-run", "--json"))
     validate(told, "gc-v1")
     assert told["waiting"] == [{"container": goes.id, "reason": "due", "name": goes.id}]

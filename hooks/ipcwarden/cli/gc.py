@@ -99,8 +99,8 @@ def command(settings: Settings, older_than: float, dry_run: bool, release: bool,
     """Audit, record and free the namespaces of containers that are gone; finish what hooks left half-way.
 
     Living containers are never touched, unless --release asks for it; only the limits that a joiner's runtime has
-    changed for them are put back.  What one that is gone has left in a namespace that others live in, and the reap of
-    its profile names, is removed once it is old enough.
+    changed for them are put back.  What one that is gone has left in a namespace that others live in, and was too young
+    to be removed then, or could not be told, is looked at again.
     """
     site = Site(settings.root, "gc")
     site.go_home()
@@ -123,7 +123,7 @@ def _foresee(site: Site, release: bool, older_than: float, report: Report) -> No
     for room in names(site.namespaces):
         for found in due_in(site.namespaces, room):
             each = told_of(extract.at(found, "subject", "container"), "due")
-            said = f"would remove what {called_in_full(each)} left, once it is old enough"
+            said = f"would remove, of what {called_in_full(each)} left, what is old enough and nobody's"
             report.add("waiting", each.container, each.reason, said, **known_of(each))
     _warn(site, report)
 
