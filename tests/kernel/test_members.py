@@ -11,70 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import namespace
+from support.pod import KINDS, collected, counts, due, gc, let_time_pass, pod, reap, standing, stop, told
 from support.sandbox import HOOK, PYTHON, hunt, profile, put_in_force
 from support.schema import validate
 from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from support.pod import Start
     from support.sandbox import Container
-
-    Start = Callable[..., Container]
 
 ALL = ("--shm=1", "--sem=1", "--sem-op", "--msg=1", "--mqueue=1")
 KEYED = ("--shm=1", "--shm-key=17", "--sem=1", "--sem-op", "--sem-key=18", "--msg=1", "--msg-key=19")
-KINDS = ("shm", "sem", "msg")
-
-
-def gc(root: Path, *options: str) -> str:
-    """Run ipcwarden gc, and return what it says."""
-    return run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc", *options).check().stdout
-
-
-def pod(start: Start, root: Path, **settings: Any) -> tuple[Container, Container]:
-    """Start two containers in one namespace, each with pids of its own; one of them stays."""
-    put_in_force(root, profile(**{"leftovers": "remove", **settings}))
-    stays = start(own_pids=True)
-    stays.create().check()
-    goes = start(ipc=str(stays.namespace), own_pids=True)
-    goes.create().check()
-    return stays, goes
-
-
-def reap(*keys: int, age: int = 0) -> tuple[dict[str, Any], ...]:
-    """Name keyed objects, of shm, sem and msg in turn."""
-    return tuple({"kind": kind, "key": f"{key:#010x}", "age": age} for kind, key in zip(KINDS, keys, strict=False))
-
-
-def stop(container: Container) -> dict[str, Any]:
-    """End a container; return its record."""
-    container.kill()
-    container.poststop().check()
-    record = [each for each in container.records() if each["container"]["id"] == container.id][-1]
-    validate(record, "audit-v1")
-    return record
-
-
-def told(record: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Say how sure a record is of each kind's object, what became of it, and why."""
-    return {each["kind"]: (each["confidence"], each["fate"], each.get("why", "")) for each in record["objects"]}
 
 
 def each_kind(fate: str, why: str = "") -> dict[str, tuple[str, str, str]]:
     """Say of each kind's object that the dead alone have used it: who made it is known of segments alone."""
     return {kind: ("proven" if kind == "shm" else "plausible", fate, why) for kind in KINDS}
-
-
-def counts(record: dict[str, Any], field: str = "leftovers") -> list[int]:
-    """Return how many objects of each kind a record tells of."""
-    return [total["count"] for total in record[field].values()]
-
-
-def standing(container: Container) -> list[int]:
-    """Return how many objects of each kind are in a namespace."""
-    return list(namespace.counts(container.namespace).values())
 
 
 def test_a_leaker_and_a_living_one(start: Start, root: Path) -> None:
@@ -232,31 +186,7 @@ def test_a_maker_that_left_the_namespace_lives(start: Start, root: Path) -> None
     assert standing(stays) == [1, 0, 0, 0]
 
 
-def due(root: Path) -> Path | None:
-    """Find the file of what is due."""
-    rooms = (root / "run" / "ipcwarden" / "namespaces").iterdir()
-    return next((room / ".due" for room in rooms if (room / ".due").exists()), None)
-
-
-def let_time_pass(root: Path) -> None:
-    """Make what is due as old as it has to be."""
-    file = due(root)
-    assert file is not None
-    noted = json.loads(file.read_text())
-    for each in noted:
-        each["reap"] = [{**selector, "age": 0} for selector in each["reap"]]
-    file.write_text(json.dumps(noted))
-
-
 YOUNG = {"reap": reap(17, 18, 19, age=3600)}
-
-
-def collected(container: Container) -> list[dict[str, Any]]:
-    """Return the records of what was collected of a container."""
-    found = [each for each in container.records() if each["event"] == "collected"]
-    for each in found:
-        validate(each, "audit-v1")
-    return [each for each in found if each["container"]["id"] == container.id]
 
 
 @pytest.mark.parametrize("who", ["gc", "a later stop"])
