@@ -23,6 +23,7 @@ from ipcwarden.core.objects import MOST_OBJECTS
 from ipcwarden.errors import NamespaceError
 from ipcwarden.host.inventory import attached, take_inventory
 from ipcwarden.host.membership import enter
+from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.procfs import holders, login_uid
 from ipcwarden.stages.company import company_in
 from ipcwarden.stages.harvest import BATCH, Harvest
@@ -148,7 +149,7 @@ def _reap(
     others = holders(identity.device, identity.inode)
     harvest: Harvest | None = None
     try:
-        with inside(site, room, extract.text(entry, "pin"), identity):
+        with inside(site, room, lambda: open_pinned(site.pins, extract.text(entry, "pin"), identity)):
             inventory, outcomes, sight = _judged(site, identity, room, kinds)
             if not dry_run and not all(each.why for each in outcomes):
                 harvest = _write_ahead(site, entry, identity, others, inventory, outcomes)

@@ -22,6 +22,7 @@ from ipcwarden.files import open_place
 from ipcwarden.host.inventory import attached, take_inventory, waiters
 from ipcwarden.host.ledger import keys, peek
 from ipcwarden.host.membership import VISIT_PATIENCE, enter
+from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.procfs import holders, read_limits
 from ipcwarden.stages.life import identity_of, is_living, peaks_of, texts
 from ipcwarden.stages.site import Site
@@ -107,7 +108,7 @@ def look(root: str, text: str) -> Document:
     assert room is not None
     members = room.members()
     shared = len(members) > 1 if members else bool(entry.get("joined"))
-    with inside(site, room, extract.text(entry, "pin"), identity):
+    with inside(site, room, lambda: open_pinned(site.pins, extract.text(entry, "pin"), identity)):
         inventory = take_inventory(quietly=True)
         return {
             "container": extract.at(entry, "subject", "container"),

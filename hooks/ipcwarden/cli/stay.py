@@ -6,20 +6,19 @@ import os
 import signal
 from contextlib import contextmanager
 
-from ipcwarden.host.namespace import join, leave, open_pinned
+from ipcwarden.host.namespace import join, leave
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ipcwarden.host.membership import Room
-    from ipcwarden.host.namespace import Identity
     from ipcwarden.stages.site import Site
 
 
 @contextmanager
-def inside(site: Site, room: Room, pin: str, identity: Identity) -> Iterator[None]:
-    """Join the namespace whose room is locked through its pin, and return before the next one may come.
+def inside(site: Site, room: Room | None, opened: Callable[[], int]) -> Iterator[None]:
+    """Join the namespace that is `opened`, whose room is locked, and return before the next one may come.
 
     In a user namespace nobody can return: there the room stays locked until this process ends.  Raises
     `NamespaceError`.
@@ -28,7 +27,7 @@ def inside(site: Site, room: Room, pin: str, identity: Identity) -> Iterator[Non
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     returned = True
     try:
-        fd = open_pinned(site.pins, pin, identity)
+        fd = opened()
         try:
             join(fd, site.hosts)
             returned = False
@@ -39,5 +38,5 @@ def inside(site: Site, room: Room, pin: str, identity: Identity) -> Iterator[Non
         if not returned and not site.places.rootless:
             leave(site.own)
             returned = True
-        if returned:
+        if room and returned:
             room.leave()

@@ -11,6 +11,7 @@ from ipcwarden.cli import census, extract, judgement, processes
 from ipcwarden.cli.child import ask
 from ipcwarden.cli.judgement import NOTHING, Judgement
 from ipcwarden.cli.processes import Claim
+from ipcwarden.cli.stay import inside
 from ipcwarden.core.amendment import NATIVE, REQUESTED, runs_us
 from ipcwarden.core.documents import parse
 from ipcwarden.core.facts import Facts
@@ -21,7 +22,8 @@ from ipcwarden.errors import KernelError, NamespaceError, StateError, WardenErro
 from ipcwarden.files import read
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.ledger import keys, peek
-from ipcwarden.host.namespace import INITIAL_INODE, identify, join, open_of
+from ipcwarden.host.membership import VISIT_PATIENCE, enter
+from ipcwarden.host.namespace import INITIAL_INODE, identify, open_of
 from ipcwarden.host.procfs import read_limits
 from ipcwarden.stages.case import Case, as_asked, as_running, open_case, plan_of, read_spec
 from ipcwarden.stages.life import is_living, limits_of, texts
@@ -133,14 +135,15 @@ def _look_here(root: str, pid: int, place: tuple[int, int]) -> Document:
     if (status.st_dev, status.st_ino) != place:
         return None  # it has left, or its pid is another's by now
     identity = identify(fd, site.features)
-    join(fd, site.hosts)
-    inventory = take_inventory(quietly=True)
-    return {
-        "id": identity.id or None,
-        "limits": texts(read_limits()),
-        "usage": inventory.totals(),
-        "objects": [dict(each) for each in inventory.objects()],
-    }
+    room = enter(site.namespaces, identity.name, within=VISIT_PATIENCE) if site.has_ledger() else None
+    with inside(site, room, lambda: fd):
+        inventory = take_inventory(quietly=True)
+        return {
+            "id": identity.id or None,
+            "limits": texts(read_limits()),
+            "usage": inventory.totals(),
+            "objects": [dict(each) for each in inventory.objects()],
+        }
 
 
 def _judge(site: Site, policy: Policy, finding: Finding) -> None:

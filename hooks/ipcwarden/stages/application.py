@@ -9,12 +9,12 @@ from ipcwarden.core.facts import fact
 from ipcwarden.core.mounts import short_shm
 from ipcwarden.core.record import sysctls_of, violations_of
 from ipcwarden.errors import ApplyError
-from ipcwarden.host.membership import widened
+from ipcwarden.host.membership import enter, widened
 from ipcwarden.host.namespace import is_taken, join, pin, unpin
 from ipcwarden.host.procfs import read_limits, started, write_limits
-from ipcwarden.stages.company import since_widened, widen
+from ipcwarden.stages.company import put_back, since_widened, widen
 from ipcwarden.stages.devshm import shm_noted
-from ipcwarden.stages.life import identity_document, texts, wanted_of
+from ipcwarden.stages.life import identity_document, identity_of, texts, wanted_of
 from ipcwarden.stages.orphans import terms_noted
 from ipcwarden.stages.rlimits import limit_queues
 
@@ -88,9 +88,15 @@ def apply(
 def apply_again(site: Site, entry: Entry, fd: int) -> None:
     """Apply what an earlier run of the same stage has applied: its answer may have been lost."""
     subject = entry.document.get("subject")
-    if isinstance(subject, dict) and subject.get("enforced"):
-        join(fd, site.hosts)
-        write_limits(since_widened(site, entry.document, wanted_of(entry.document)), read_limits())
+    identity = identity_of(entry.document)
+    if identity is not None and isinstance(subject, dict) and subject.get("enforced"):
+        room = enter(site.namespaces, identity.name, create=True)
+        assert room is not None
+        try:
+            wanted = since_widened(site, entry.document, wanted_of(entry.document))
+            site.visit(fd, lambda: put_back(wanted))
+        finally:
+            room.leave()
 
 
 def ways_told(case: Case) -> dict[str, Document]:

@@ -89,7 +89,7 @@ def keep(
     if owner is None:
         return
     wanted = since_widened(site, owner, limits_of(owner))
-    seen = site.visit(fd, lambda: _put_back(wanted))
+    seen = site.visit(fd, lambda: put_back(wanted))
     assert isinstance(seen, dict)
     found = {name: int(str(text)) for name, text in seen.items()}
     wrong = [name for name in wanted if name in found]
@@ -121,7 +121,7 @@ def keep(
         raise PolicyViolation(f"the namespace it joined had {', '.join(too_much)} when it started, put right since")
 
 
-def _put_back(wanted: dict[str, int]) -> dict[str, Document]:
+def put_back(wanted: dict[str, int]) -> dict[str, Document]:
     """Write limits where the current IPC namespace has others; return those that it had."""
     found = read_limits()
     write_limits(wanted, found)

@@ -209,6 +209,7 @@ def _govern(site: Site, case: Case, key: str, fd: int, state: ContainerState, na
         finally:
             if not entry.document:
                 room.remove(key)
+            site.come_out()
             room.leave()
     finally:
         if entry.document:

@@ -10,9 +10,9 @@ from ipcwarden.core.spec import MSGQUEUE
 from ipcwarden.errors import NamespaceError, PolicyViolation
 from ipcwarden.host.ledger import take
 from ipcwarden.host.membership import enter
-from ipcwarden.host.namespace import join, open_pinned
-from ipcwarden.host.procfs import read_limits, started, write_limits
-from ipcwarden.stages.company import protect, since_widened
+from ipcwarden.host.namespace import open_pinned
+from ipcwarden.host.procfs import started
+from ipcwarden.stages.company import protect, put_back, since_widened
 from ipcwarden.stages.life import identity_of, limits_of, lives, texts, wanted_of, was_of
 from ipcwarden.stages.rlimits import limit_queues_again
 
@@ -64,20 +64,19 @@ def _put_right(site: Site, entry: Entry, state: ContainerState) -> None:
     rlimits = limit_queues_again(entry.document, state.pid)
     identity = identity_of(entry.document)
     assert identity is not None
-    fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
-    try:
-        join(fd, site.hosts)
-    finally:
-        posix.close(fd)
     room = enter(site.namespaces, identity.name)
     try:
         wanted = since_widened(site, entry.document, wanted_of(entry.document))
-        found = read_limits()
-        wrong = {name: found[name] for name, number in wanted.items() if found[name] != number}
+        fd = open_pinned(site.pins, str(entry.document["pin"]), identity)
+        try:
+            seen = site.visit(fd, lambda: put_back(wanted))
+        finally:
+            posix.close(fd)
+        assert isinstance(seen, dict)
+        wrong = {name: int(str(text)) for name, text in seen.items()}
         if not wrong and not rlimits:
             return
         if wrong:
-            write_limits(wanted, found)
             entry.write(limits=texts({**limits_of(entry.document), **wanted}))
     finally:
         if room is not None:

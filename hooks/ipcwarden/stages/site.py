@@ -14,7 +14,7 @@ from ipcwarden.files import open_place, read
 from ipcwarden.host.account import places_at
 from ipcwarden.host.journal import append, tell
 from ipcwarden.host.ledger import take
-from ipcwarden.host.namespace import Features, hosts, open_own, visit, visit_in_child
+from ipcwarden.host.namespace import Features, hosts, leave, open_own, visit, visit_in_child
 from ipcwarden.host.procfs import boot_id, host_memory
 from ipcwarden.host.switch import read_switch
 from ipcwarden.layout import COMPILED
@@ -128,6 +128,14 @@ class Site:
         if self.places.rootless:
             return visit_in_child(fd, self.hosts, look)
         return visit(fd, self.hosts, self.own, look)
+
+    def come_out(self) -> None:
+        """Leave what we have joined for good, before the next one may come; in a user namespace nobody can."""
+        if not self.places.rootless:
+            try:
+                leave(self.own)
+            except KernelError:
+                pass  # then as we end
 
     def policy(self) -> Policy:
         """Return the policy in force.  Raises `PolicyError`."""
