@@ -76,8 +76,10 @@ def test_what_others_have_told_of_is_told_again() -> None:
         groups = leftovers_in(found, SIGHT, {}, [terms], 1000, told)
         [again] = [group for group in groups if group[2] == "others"]
         assert again == ("shm", Verdict("plausible", ("creator-gone", "several-gone")), "others", [0])
-        assert [group[3][0] for group in groups if group[2] == why][0] == 1
-        assert leftovers_told(found, groups, ())["left"] == {"proven": {"shm": [[8, 8], [10, 10]]}, "unproven": {}}
+        assert next(group[3][0] for group in groups if group[2] == why) == 1
+        record = leftovers_told(found, groups, ())
+        assert record["left"] == {"proven": {"shm": [[8, 8], [10, 10]]}, "unproven": {}}
+        assert record["alarming"] == sum(len(group[3]) for group in groups if group[2] not in ("others", "young"))
     groups = leftovers_in(found, SIGHT, {}, [Terms()], 1000, {"shm": frozenset({7, 8, 9, 10})})
     assert [(kind, why) for kind, _, why, _ in groups] == [("shm", "others")] + [("mqueue", "report")] * 2
 

@@ -32,6 +32,7 @@ STAMPS = {
     "msg": ("key", "cuid", "ctime", "send", "recv", "lspid", "lrpid"),
 }
 OTHERS = "others"  # why what another's end has told of and left standing is not removed under a later one's terms
+_QUIET = ("", "young", OTHERS)  # why what stays alarms nobody: it goes now or later, or the end that told it first did
 
 
 def leftovers_in(
@@ -106,7 +107,7 @@ def leftovers_told(inventory: Inventory, groups: Sequence[Group], expect: Sequen
     expected = expected_in(inventory, chosen, expect)
     shown = inventory.largest(chosen=chosen)
     marks = _marks(inventory, groups, expected, {_name_of_object(each) for each in shown})
-    staying = sum(len(indices) for _, _, why, indices in groups if why not in ("", "young"))
+    staying = sum(len(indices) for _, _, why, indices in groups if why not in _QUIET)
     told: dict[str, Document] = {
         "leftovers": inventory.totals(chosen),
         "objects": [{**each, **marks[_name_of_object(each)]} for each in shown],
@@ -148,7 +149,7 @@ def _ids(inventory: Inventory, chosen: Chosen) -> dict[str, Document]:
 
 def _how_many(groups: Iterable[Group], expected: Mapping[str, list[int]]) -> int:
     sets = {kind: frozenset(indices) for kind, indices in expected.items()}
-    staying = (group for group in groups if group[2] not in ("", "young"))
+    staying = (group for group in groups if group[2] not in _QUIET)
     return sum(len(sets.get(kind, frozenset()).intersection(indices)) for kind, _, _, indices in staying)
 
 
