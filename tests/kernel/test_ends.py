@@ -120,7 +120,7 @@ def test_what_could_not_be_told_may_be_of_one_that_has_ended_since(start: Start,
     keeper = join(start, stays)
     keeper.work("--shm=1")
     stays.work("--shm=3000", "--shm-touch=0")
-    with hunt(stays, signal.SIGKILL), hunt(keeper, signal.SIGKILL):
+    with hunt(stays, signal.SIGKILL):
         assert told(stop(goes))["shm"][0] == "unknown"
     stop(keeper)
     gc(root)
