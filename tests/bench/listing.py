@@ -7,7 +7,7 @@ import posix
 import sys
 
 sys.path.insert(0, sys.argv[1])
-from _ipcwarden_poststop import take_inventory  # where that is says an argument
+from _ipcwarden_poststop import take_inventory  # type: ignore[import-not-found]  # an argument says where that is
 
 inventory = take_inventory()
 totals = inventory.totals()
