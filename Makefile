@@ -6,11 +6,11 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 MACHINE := tests/support/machine
 PAYLOADS := $(patsubst tests/payload/%.c,build/payload/%,$(wildcard tests/payload/*.c))
-BENCHES := $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/*.c))
+BENCHES := $(patsubst %.c,build/bench/%,$(notdir $(wildcard tests/bench/*.c tests/bench/rivals/*.c)))
 HOOK := build/hook/.built
 ENGINES := tests/e2e/test_governed.py tests/e2e/test_harness.py tests/e2e/test_rootless.py tests/e2e/test_native.py
 
-.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench bench-audit clean
+.PHONY: help setup built demo lint test test-unit test-kernel test-e2e test-e2e-engines test-e2e-rest test-apps test-matrix bench clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,8 @@ build/payload/%: tests/payload/%.c | build/setup.stamp
 	@mkdir -p $(@D)
 	gcc -std=gnu17 -O2 -Wall -Wextra -Werror -static -o $@ $<
 
-build/bench/%: tests/bench/%.c | build/setup.stamp
+vpath %.c tests/bench tests/bench/rivals
+build/bench/%: %.c | build/setup.stamp
 	@mkdir -p $(@D)
 	gcc -std=gnu17 -O2 -Wall -Wextra -Werror -static -o $@ $<
 
@@ -46,7 +47,7 @@ lint: built ## ruff, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --package support --package matrix --package apps
+	MYPYPATH=tests $(BIN)/mypy --package support --package matrix --package apps --package bench
 
 test: lint ## all of them, in less than ten minutes (root)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-kernel test-unit test-e2e-engines test-e2e-rest
@@ -77,11 +78,8 @@ build/apps/root/.made: tests/apps/root
 	tests/apps/root $(@D) stress-ng postgresql
 	@touch $@
 
-bench: ## comes with a later release
-	@echo "make $@ comes with a later release; this one has: make test" >&2; exit 1
-
-bench-audit: built $(BENCHES) ## what listing and removal cost, and the memory of a hook (root; ROUNDS=21)
-	$(MACHINE) $(BIN)/python tests/bench/audit.py
+bench: built $(BENCHES) ## what ipcwarden costs beside others that do its job (root; PART=hook,audit ROUNDS=41 to choose)
+	@PYTHONPATH=tests PART='$(PART)' ROUNDS='$(ROUNDS)' $(MACHINE) $(BIN)/python -m bench
 
 clean: ## remove what was built
 	rm -rf build dist .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,3 @@
+module ipcwarden/bench
+
+go 1.19
