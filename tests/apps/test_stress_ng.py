@@ -60,8 +60,9 @@ def leaves_every_kind(found: Path) -> bool:
 
 
 def stands_still(runtime: Runtime, container: Running) -> bool:
-    """Pause a container that would leave objects of every kind."""
-    runtime.pause(container.id).check()
+    """Pause a container that would leave objects of every kind; one that forks may outrun the freezer."""
+    if runtime.pause(container.id).code:
+        return False
     found = leaves_every_kind(container.namespace)
     if not found:
         runtime.resume(container.id).check()
