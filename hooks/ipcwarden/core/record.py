@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 65536
 _MAX_TEXT = 1024  # bytes of any one text in JSON: as long as an id may be, and forty such fit
+_SHORT_TEXT = _MAX_TEXT // 12  # characters that fit, whatever they are: an escaped pair of surrogates takes 12 bytes
 
 
 def timestamp(nanoseconds: int, clock: tuple[int, ...]) -> str:
@@ -82,6 +83,8 @@ def line_of(record: dict[str, Document]) -> bytes:
 
 def _cut(document: Document) -> Document:
     if isinstance(document, str):
+        if len(document) <= _SHORT_TEXT:
+            return document
         kept = document
         while (size := len(serialize(kept)) - 2) > _MAX_TEXT:
             kept = kept[: len(kept) * _MAX_TEXT // size]

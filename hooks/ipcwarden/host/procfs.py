@@ -21,7 +21,7 @@ def slurp(path: str) -> bytes:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         pieces = []
-        while piece := posix.read(fd, 1 << 16):  # /proc gives a page at a time, whatever is asked
+        while piece := posix.read(fd, 1 << 12):  # a page at a time, whatever is asked: /proc/sys clears as much memory
             pieces.append(piece)
         return b"".join(pieces)
     finally:
