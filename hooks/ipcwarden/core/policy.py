@@ -82,14 +82,32 @@ class Choice:
     other: int
 
 
-@value
-class Rule:
-    """One rule: the conditions that must all hold, its profile (an index, or a choice of them), and its mode."""
+if TYPE_CHECKING:
+    from typing import NamedTuple
 
-    name: str
-    when: tuple[Condition, ...]
-    profile: int | Choice
-    mode: str  # enforcing | permissive
+    class Rule(NamedTuple):
+        """One rule: the conditions that must all hold, its profile (an index, or a choice of them), and its mode."""
+
+        name: str
+        when: tuple[Condition, ...]
+        profile: int | Choice
+        mode: str  # enforcing | permissive
+
+else:
+
+    class Rule(tuple):
+        """One rule, as above: of which a policy may have thousands, each made for every container."""
+
+        __slots__ = ()
+
+        def __new__(cls, name, when, profile, mode):
+            """Make a rule of its fields."""
+            return tuple.__new__(cls, (name, when, profile, mode))
+
+        name = property(lambda self: self[0])
+        when = property(lambda self: self[1])
+        profile = property(lambda self: self[2])
+        mode = property(lambda self: self[3])
 
 
 @value
