@@ -18,6 +18,7 @@ CLONE_NEWPID = 0x20000000
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 LOCK_EX, LOCK_NB = 2, 4
+_POLLIN = 1
 RLIMIT_MSGQUEUE = 12
 GETPID, GETNCNT, GETZCNT = 11, 14, 15  # linux/sem.h
 NO_SUCH_OBJECT = (22, 43)  # EINVAL, EIDRM: what the three *ctl(2) say of an object that has been removed
@@ -90,6 +91,12 @@ def unshare(flags: int) -> None:
 def flock(fd: int, operation: int) -> None:
     """Lock a file: flock(2).  Raises `BlockingIOError` with LOCK_NB where somebody has it."""
     _call("flock", fd, operation)
+
+
+def poll(fd: int, milliseconds: int) -> bool:
+    """Wait until something can be read, or nobody writes any more: poll(2).  Raises `InterruptedError`."""
+    waited_for = _buffer(fd.to_bytes(4, byteorder) + _POLLIN.to_bytes(2, byteorder))
+    return _call("poll", waited_for, 1, milliseconds) > 0
 
 
 def open_tree(fd: int) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import namespace
-from support.sandbox import HOOK, PYTHON, profile, put_in_force
-from support.shell import run
+from support.sandbox import HOOK, PYTHON, SLOW_TO_SEE, hunt, profile, put_in_force
+from support.shell import run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,3 +140,60 @@ def test_of_one_whose_only_living_is_nested(start: Start, root: Path) -> None:
     assert record["leftovers"]["shm"]["count"] == 0
     assert record["present"]["shm"]["count"] == 1
     assert segments(stays) == 1
+
+
+# Stops whatever is nobody's, as nobody, again and again.
+_STOPPER = """
+import os, signal
+os.nice(-20)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print("there", flush=True)
+while True:
+    try:
+        os.kill(-1, signal.SIGSTOP)
+    except ProcessLookupError:
+        pass
+"""
+
+
+def nobodys() -> set[int]:
+    """Return the processes that are nobody's."""
+    return set(map(int, run("pgrep", "--uid", "65534").stdout.split()))
+
+
+def test_nobody_of_the_hosts_keeps_us_waiting(start: Start, root: Path) -> None:
+    """Where a process of nobody's on the host stops whoever looks, the hook goes on in time, and leaves none behind."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=1")
+    stays.work(*SLOW_TO_SEE)
+    with subprocess.Popen([PYTHON, "-c", _STOPPER], stdout=subprocess.PIPE, text=True) as stopper:
+        assert stopper.stdout is not None
+        try:
+            assert stopper.stdout.readline() == "there\n"
+            record = stop(goes, "timeout", "20")
+            assert nobodys() == {stopper.pid}
+        finally:
+            stopper.kill()
+            for pid in nobodys():
+                os.kill(pid, signal.SIGKILL)
+    found = {each["kind"]: each for each in record["objects"]}["shm"]
+    assert (found["confidence"], found["evidence"], found["fate"]) == ("unknown", ["no-answer"], "held")
+
+
+def test_who_looks_ends_after_a_hook_that_was_killed(start: Start, root: Path) -> None:
+    """Whoever looks from a container, and is stopped there, does not outlive a hook that has been killed for long."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=1")
+    stays.work(*SLOW_TO_SEE)
+    goes.kill()
+    hook = [PYTHON, "-I", "-S", str(HOOK), "--root", str(root), "poststop"]
+    with hunt(stays, signal.SIGSTOP), subprocess.Popen(hook, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(goes.state("stopped"))
+        process.stdin.close()
+        until(lambda: len(nobodys()) == 2, "somebody to look")
+        process.kill()
+        process.wait()
+        until(lambda: not nobodys(), "them to end", deadline=10)

@@ -13,7 +13,7 @@ import pytest
 
 from support import namespace
 from support.bundle import FIRST_ID, PAYLOADS
-from support.sandbox import HOOK, PYTHON, hunt, profile, put_in_force
+from support.sandbox import HOOK, PYTHON, SLOW_TO_SEE, hunt, profile, put_in_force
 from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_poststop_of_a_member(start: Callable[..., Container], root: Path, missi
 def test_who_looks_from_a_container_is_nobody(start: Callable[..., Container], root: Path, missing: str) -> None:
     """Whoever is in a container's reach has no user, no group, no file of the host's, and nothing it could do there."""
     stays, goes = members(start, root)
-    stays.work("--msg=3000")  # to look at takes some time
+    stays.work(*SLOW_TO_SEE)
     with hunt(stays, signal.SIGSTOP):
         child = os.fork()
         if not child:

@@ -226,6 +226,8 @@ def start(
     return container
 
 
+SLOW_TO_SEE = ("--sem=60", "--sem-size=1000")  # what takes whoever asks about it a tenth of a second
+
 # Sends a signal to whatever starts after it in its pid namespace.
 _HUNT = """
 import os, sys

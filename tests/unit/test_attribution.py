@@ -14,11 +14,12 @@ from ipcwarden.core.attribution import (
     OLD_ID,
     RECEIVER,
     SEVERAL,
+    UNREAD,
     USER,
     Sight,
     Terms,
     Verdict,
-    View,
+    aligned,
     attribute,
     changes,
     given_again,
@@ -30,6 +31,7 @@ from ipcwarden.core.attribution import (
 from ipcwarden.core.objects import Inventory, Table
 
 if TYPE_CHECKING:
+    from ipcwarden.core.attribution import View
     from ipcwarden.core.objects import Object
 
 CASES: dict[str, tuple[Any, ...]] = {
@@ -170,7 +172,7 @@ POSIX_QUEUES: list[Object] = [
     {"kind": "mqueue", "name": "/new"},
     {"kind": "mqueue", "name": "/awaited", "notify": 9},
 ]
-ALL_BITS = View({"shm": {7: 3, 8: 3}, "sem": {7: 2, 8: 2}, "msg": {8: 6, 9: 6}})
+ALL_BITS = {"shm": bytes([3, 3]), "sem": bytes([2, 2]), "msg": bytes([0, 6, 6])}
 
 
 def verdicts(sight: Sight, before: dict[str, frozenset[int]]) -> dict[tuple[str, int], str]:
@@ -185,9 +187,9 @@ def verdicts(sight: Sight, before: dict[str, frozenset[int]]) -> dict[tuple[str,
 
 def test_attributes_all_that_was_not_there_before() -> None:
     """Each object is judged once by its own evidence, but for what a joiner found."""
-    living = View({"shm": {7: CREATOR}}, frozenset({8}))
+    living = {"shm": bytes([CREATOR, 0]), "sem": bytes([0, UNREAD])}
     before = {"mqueue": frozenset({1}), "msg": frozenset({7})}
-    assert verdicts(Sight(ALL_BITS, (View({}), living)), before) == {
+    assert verdicts(Sight(ALL_BITS, ({}, living)), before) == {
         ("shm", 7): "in-use",
         ("shm", 8): "proven",
         ("sem", 7): "plausible",
@@ -237,13 +239,17 @@ def test_who_waits_uses() -> None:
     """An array that somebody waits for is in use, and a segment that is attached."""
     attached = Table("shm", b"key shmid\n0 7 600 9 21 0 1 0 0 0 0 0 0 50 0 0\n", 4096)
     inventory = Inventory({"shm": attached, "sem": TABLES["sem"]}, [])
-    sight = Sight(ALL_BITS, awaited=frozenset({7}))
+    sight = Sight({**ALL_BITS, "shm": bytes([CREATOR])}, awaited=frozenset({7}))
     found = {(kind, indices[0]): verdict.evidence for kind, verdict, indices in attribute(inventory, sight, {})}
     assert found == {("shm", 0): ("attached",), ("sem", 0): ("waiters",), ("sem", 1): ("last-user-gone",)}
 
 
-PIDS = st.dictionaries(st.sampled_from([7, 8, 9]), st.integers(0, 7))
-SEEN = st.builds(View, st.fixed_dictionaries({"shm": PIDS, "sem": PIDS, "msg": PIDS}))
+SEEN = st.fixed_dictionaries(
+    {
+        kind: st.binary(min_size=len(table), max_size=len(table)).map(lambda seen: bytes(bits & 7 for bits in seen))
+        for kind, table in TABLES.items()
+    }
+)
 
 
 @given(SEEN, st.lists(SEEN, max_size=3), st.booleans())
@@ -251,23 +257,40 @@ def test_proves_nothing_that_the_living_have_a_pid_for(ours: View, living: list[
     """Whatever else is seen: one living pid, or one that could not be asked, and nothing is proven."""
     found = verdicts(Sight(ours, tuple(living), doubt=("no-answer",) if doubt else ()), {})
     proven = {each for each, confidence in found.items() if confidence == "proven"}
-    alive = {(kind, number) for view in living for kind, seen in view.pids.items() for number in seen if seen[number]}
+    alive = {
+        (kind, number)
+        for view in living
+        for kind, seen in view.items()
+        for number, bits in zip(TABLES[kind].column("id"), seen, strict=True)
+        if bits
+    }
     assert not proven & alive
     assert not (proven and doubt)
 
 
 def test_sees_all_pids() -> None:
     """What a table or a semaphore has a pid of is seen; 0 is nobody."""
-    view = view_of(TABLES, {8: frozenset({22})}, frozenset({7}))
-    assert view.pids == {"shm": {7: CREATOR, 8: CREATOR | USER}, "sem": {8: USER}, "msg": {8: USER, 9: USER | RECEIVER}}
-    assert view.unread == frozenset({7})
+    assert view_of(TABLES, {8: frozenset({22})}, frozenset({7})) == {
+        "shm": bytes([CREATOR, CREATOR | USER]),
+        "sem": bytes([UNREAD, USER]),
+        "msg": bytes([0, USER, USER | RECEIVER]),
+    }
 
 
 def test_sees_who_lives() -> None:
     """Of those that live only a process counts that was there when the object was last changed."""
     started = {22: 65, 23: 10}
     view = view_of(TABLES, {8: frozenset({22, 21})}, frozenset(), lambda pid, when: started.get(pid, 99) <= when)
-    assert view.pids == {"shm": {8: CREATOR | USER}, "sem": {}, "msg": {9: USER | RECEIVER}}
+    assert view == {
+        "shm": bytes([0, CREATOR | USER]),
+        "sem": bytes([0, 0]),
+        "msg": bytes([0, 0, USER | RECEIVER]),
+    }
+
+
+def test_what_is_seen_is_of_the_same_objects() -> None:
+    """What comes or goes between two looks moves nothing: each object has what was seen under its id."""
+    assert aligned(bytes([1, 2, 4]), [7, 9, 8], [8, 6, 7]) == bytes([4, 0, 1])
 
 
 def test_age_counts_from_the_last_change() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipcwarden.core.attribution import CREATOR, Sight, Terms, Verdict, View
+from ipcwarden.core.attribution import CREATOR, Sight, Terms, Verdict
 from ipcwarden.core.leftovers import (
     chosen_in,
     doubted,
@@ -34,7 +34,7 @@ QUEUES: list[Object] = [
     {"kind": "mqueue", "name": "/q", "owner": "0", "bytes": 48, "claimed": 96, "ctime": 1},
     {"kind": "mqueue", "name_hex": "ff", "owner": "0", "bytes": 0, "claimed": 0, "ctime": 1},
 ]
-SIGHT = Sight(View({"shm": dict.fromkeys((7, 8, 9, 10), CREATOR)}))
+SIGHT = Sight({"shm": bytes([CREATOR] * 4)})
 
 
 def inventory() -> Inventory:
@@ -137,7 +137,8 @@ def test_tells_what_does_not_fit() -> None:
     line = b"0 %d 600 9 21 0 0 0 0 0 0 0 0 50 0 0\n"
     table = Table("shm", b"key\n" + b"".join(line % number for number in range(150)), 4096)
     many = Inventory({"shm": table}, [])
-    told = leftovers_told(many, leftovers_in(many, SIGHT, {}, [Terms()], 1000, {}), ())
+    sight = Sight({"shm": bytes([CREATOR] * len(table))})
+    told = leftovers_told(many, leftovers_in(many, sight, {}, [Terms()], 1000, {}), ())
     assert told["objects_omitted"] == 50
 
 

@@ -13,13 +13,18 @@ from ipcwarden.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from ipcwarden.core.objects import Inventory, Object, Table
     from ipcwarden.core.policy import Selector
 
-# What an object has a pid of, as bits: shm cpid; shm lpid, sem sempid, msg lspid; msg lrpid.
-CREATOR, USER, RECEIVER = 1, 2, 4
+    # What is seen from one pid namespace: by kind the bits of each object, in the order of its table.
+    View: TypeAlias = Mapping[str, bytes]
+
+# What an object has a pid of, as bits: shm cpid; shm lpid, sem sempid, msg lspid; msg lrpid.  And that not all of an
+# array's semaphores could be asked.
+CREATOR, USER, RECEIVER, UNREAD = 1, 2, 4, 8
 _PIDS = {"shm": ((CREATOR, "cpid"), (USER, "lpid")), "msg": ((USER, "lspid"), (RECEIVER, "lrpid")), "sem": ()}
 _CHANGES = {"shm": ("ctime", "detach"), "sem": ("ctime", "otime"), "msg": ("ctime", "send", "recv")}
 _WORDS = ((CREATOR, "creator"), (USER | RECEIVER, "last-user"))
@@ -31,42 +36,46 @@ _PRIVATE = "0x00000000"
 _PASSING = ("no-answer", "too-many")  # doubts that another look may not have
 
 
-@value
-class View:
-    """What is seen from one pid namespace.
-
-    `pids` are the bits of what it has a pid of, by kind and id; what is not named has none.  `unread` are arrays whose
-    semaphores could not all be asked.
-    """
-
-    pids: dict[str, dict[int, int]]
-    unread: frozenset[int] = frozenset()
-
-
 def view_of(
     tables: Mapping[str, Table],
     semaphores: Mapping[int, frozenset[int]],
     unread: frozenset[int],
     lives: Callable[[int, int], bool] | None = None,
 ) -> View:
-    """Return what is seen where these tables were read.
+    """Return what is seen where these tables were read, as `seen_in` does of each."""
+    return {kind: seen_in(table, semaphores, unread, lives) for kind, table in tables.items()}
 
-    `semaphores` are the pids that GETPID gave, by array.  With `lives` only those pids count that it tells to be of
-    processes which live, and did when the object was last changed (given in seconds since 1970).
+
+def seen_in(
+    table: Table,
+    semaphores: Mapping[int, frozenset[int]],
+    unread: frozenset[int],
+    lives: Callable[[int, int], bool] | None = None,
+) -> bytes:
+    """Return a byte for each object of a table, of the bits of what it has a pid of.
+
+    `semaphores` are the pids that GETPID gave, by array, `unread` the arrays that could not be asked.  With `lives`
+    only those pids count that it tells to be of processes which live, and did when the object was last changed (given
+    in seconds since 1970).
     """
-    found: dict[str, dict[int, int]] = {kind: {} for kind in tables}
-    for kind, table in tables.items():
-        ids, seen = table.column("id"), found[kind]
-        times = changes(table) if lives else ids
-        for bit, name in _PIDS[kind]:
-            for number, pid, when in zip(ids, table.column(name), times, strict=True):
-                if pid and (lives is None or lives(pid, when)):
-                    seen[number] = seen.get(number, 0) | bit
-        if kind == "sem":
-            for number, when in zip(ids, times, strict=True):
-                if any(lives is None or lives(pid, when) for pid in semaphores.get(number, ())):
-                    seen[number] = USER
-    return View(found, unread)
+    ids, seen = table.column("id"), bytearray(len(table))
+    times = changes(table) if lives else ids
+    for bit, name in _PIDS[table.kind]:
+        for index, (pid, when) in enumerate(zip(table.column(name), times, strict=True)):
+            if pid and (lives is None or lives(pid, when)):
+                seen[index] |= bit
+    if table.kind == "sem":
+        for index, (number, when) in enumerate(zip(ids, times, strict=True)):
+            pids = semaphores.get(number, ())
+            used = bool(pids) if lives is None else any(lives(pid, when) for pid in pids)
+            seen[index] = (USER if used else 0) | (UNREAD if number in unread else 0)
+    return bytes(seen)
+
+
+def aligned(seen: bytes, ids: Iterable[int], wanted: Sequence[int]) -> bytes:
+    """Return what was seen of the objects `ids`, in their order, for what is `wanted`: 0 where it was not there."""
+    by_id = dict(zip(ids, seen, strict=True))
+    return bytes([by_id.get(number, 0) for number in wanted])
 
 
 def changes(table: Table) -> list[int]:
@@ -176,19 +185,15 @@ def _attributed(
     alike: dict[tuple[str, int, int, int, bool], list[int]] = {}
     aged: dict[tuple[str, int, int, int, bool], list[int]] = {}
     old = sight.old.get(kind, frozenset())
-    ours = sight.ours.pids.get(kind, {})
-    living = [view.pids.get(kind, {}) for view in sight.living]
-    unread: frozenset[int] = frozenset()
-    if kind == "sem":
-        unread = unread.union(sight.ours.unread, *(view.unread for view in sight.living))
-    in_use = _in_use(table, sight)
-    used = uses(table)
-    for index, number in enumerate(table.column("id")):
+    nothing = bytes(len(table))
+    bits = 0
+    for view in sight.living:
+        bits |= int.from_bytes(view.get(kind, nothing), "little")
+    living = bits.to_bytes(len(table), "little")
+    rows = zip(_in_use(table, sight), uses(table), sight.ours.get(kind, nothing), living, strict=True)
+    for index, (number, (use, used, ours, alive)) in enumerate(zip(table.column("id"), rows, strict=True)):
         if number not in before:
-            alive = 0
-            for seen in living:
-                alive |= seen.get(number, 0)
-            sort = (in_use[index], used[index], ours.get(number, 0), alive, number in unread)
+            sort = (use, used, ours & ~UNREAD, alive & ~UNREAD, bool((ours | alive) & UNREAD))
             (aged if number in old else alike).setdefault(sort, []).append(index)
     for sorts, shade in ((alike, sight.shade), (aged, (*sight.shade, OLD_ID))):
         for sort, indices in sorts.items():

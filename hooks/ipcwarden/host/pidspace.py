@@ -11,12 +11,9 @@ import _signal
 import posix
 import time
 
-from ipcwarden.core.attribution import View, view_of
-from ipcwarden.core.documents import parse, serialize
+from ipcwarden.core.attribution import UNREAD, aligned, seen_in
 from ipcwarden.core.objects import Table
-from ipcwarden.core.ranges import ranges_of
-from ipcwarden.errors import DeadlineError
-from ipcwarden.files import read_all
+from ipcwarden.host.procfs import slurp
 from ipcwarden.privileges import CAP_IPC_OWNER
 from ipcwarden.syscalls import (
     CLONE_NEWPID,
@@ -27,10 +24,10 @@ from ipcwarden.syscalls import (
     Capabilities,
     capset,
     parent_namespace,
+    poll,
     semctl,
     set_dumpable,
     set_keepcaps,
-    set_pdeathsig,
     setns,
 )
 
@@ -39,15 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import NoReturn
 
-    from ipcwarden.core.documents import Document
+    from ipcwarden.core.attribution import View
 
 _NOBODY = 65534
-_SYSV = ("shm", "sem", "msg")
-_MAX_TABLE_BYTES = 64 << 20
-_MAX_VIEW_BYTES = 8 << 20
-_MOST_IDS = 1 << 17  # of a kind; more may be only where the kernel was booted with ipcmni_extend
 _MOST_SEMAPHORES = 100_000  # asked for one view, in a fifth of a second
 _ANSWER_IN = 2.0  # seconds for one view
+_END_IN = 500  # milliseconds for a helper that has been let go
 _MOST_SPACES = 64  # asked: two processes are made for each
 _TRIES, _PAUSE = 5, 0.05
 
@@ -230,48 +224,116 @@ def awaited(arrays: Mapping[int, int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def view_from(space: int, arrays: Mapping[int, int]) -> View | None:
-    """Return what a pid namespace sees of the objects of the current IPC namespace; None where that is not to be had.
+def view_from(space: int, tables: Mapping[str, Table], arrays: Mapping[int, int]) -> View | None:
+    """Return what a pid namespace sees of the objects of the current IPC namespace that `tables` list.
 
-    `arrays` as `ask_semaphores` takes them.
+    None where that is not to be had in time.  `arrays` as `ask_semaphores` takes them.
     """
-    reader, writer = posix.pipe2(posix.O_CLOEXEC)
-    helper = posix.fork()
-    if not helper:
-        _help(space, writer, arrays)
-    posix.close(writer)
+    ends: list[int] = []
     try:
-        return _view_in(parse(read_all(reader, _MAX_VIEW_BYTES)))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        ends += posix.pipe2(posix.O_CLOEXEC)
+        ends += posix.pipe2(posix.O_CLOEXEC)
+        helper = posix.fork()
+    except OSError:
+        for fd in ends:
+            posix.close(fd)
+        return None
+    reader, writer, leash, hold = ends
+    if not helper:
+        _help(space, writer, leash, tables, arrays)
+    posix.close(writer)
+    posix.close(leash)
+    try:
+        return _answered(reader, tables)
+    except (OSError, ValueError):
         return None  # killed, or what is said makes no sense: whoever said it may be the container's by now
     finally:
         posix.close(reader)
-        posix.waitpid(helper, 0)  # it has a deadline
+        posix.close(hold)
+        _await_end(helper)
 
 
-def _help(space: int, writer: int, arrays: Mapping[int, int]) -> NoReturn:
-    """Make the process that looks, and see to its end: our own pid namespace is where nobody can stop us."""
+def _await_end(helper: int) -> None:
+    """See a helper that has been let go to its end; it has been stopped where that takes long, and is killed then."""
+    try:
+        process = posix.pidfd_open(helper)
+        try:
+            has_ended = poll(process, _END_IN)
+        finally:
+            posix.close(process)
+    except OSError:
+        has_ended = False
+    if not has_ended:
+        _kill_as_nobody(helper)
+    posix.waitpid(helper, 0)
+
+
+def _kill_as_nobody(helper: int) -> None:
+    """Kill a helper and the one that looks, with nobody's rights: ours to kill whomever we like is not kept."""
+    try:
+        children = slurp(f"/proc/{helper}/task/{helper}/children").split()
+    except OSError:
+        children = []  # a kernel without CONFIG_PROC_CHILDREN
+    ourselves = posix.geteuid()
+    try:
+        posix.setresuid(-1, _NOBODY, -1)
+    except OSError:
+        pass  # nor could they: they are ours
+    for pid in (*map(int, children), helper):
+        try:
+            posix.kill(pid, _signal.SIGKILL)
+        except OSError:
+            pass  # it has ended just now
+    posix.setresuid(-1, ourselves, -1)
+
+
+def _answered(reader: int, tables: Mapping[str, Table]) -> View:
+    """Return the view that is told: a byte for each object, and no other.  Raises `OSError`, `ValueError`."""
+    deadline = time.monotonic() + _ANSWER_IN
+    size = sum(map(len, tables.values()))
+    said = bytearray()
+    while len(said) < size:
+        try:
+            if not poll(reader, max(0, int((deadline - time.monotonic()) * 1000))):
+                raise ValueError("it says nothing")
+        except InterruptedError:
+            continue
+        piece = posix.read(reader, size - len(said))
+        if not piece:
+            raise ValueError("it has ended")
+        said += piece
+    if said and max(said) >= UNREAD << 1:
+        raise ValueError("it is no view")
+    found, at = {}, 0
+    for kind, table in tables.items():
+        found[kind] = bytes(said[at : at + len(table)])
+        at += len(table)
+    return found
+
+
+def _help(space: int, writer: int, leash: int, tables: Mapping[str, Table], arrays: Mapping[int, int]) -> NoReturn:
+    """Make the process that looks, and end it when the hook lets go of us, or has been killed.
+
+    We stay in our own pid namespace, where the container cannot stop us.  Both are nobody's before it can see either.
+    """
     try:
         setns(space, CLONE_NEWPID)  # of children
         _become_nobody()
-        posix.dup2(writer, 0)
-        posix.closerange(1, 1 << 20)
-        _signal.signal(_signal.SIGALRM, _overdue)
-        child = posix.fork()
-        if not child:
-            _look(arrays)
-        posix.close(0)
+        low, high = sorted((writer, leash))
+        for first, last in ((0, low), (low + 1, high), (high + 1, 1 << 20)):
+            posix.closerange(first, last)
+        looking = posix.fork()
+        if not looking:
+            posix.close(leash)
+            _look(writer, tables, arrays)
+        posix.close(writer)
         try:
-            _signal.setitimer(_signal.ITIMER_REAL, _ANSWER_IN)
-            posix.waitpid(child, 0)
-        except DeadlineError:
-            posix.kill(child, _signal.SIGKILL)  # stopped, or never scheduled
+            poll(leash, -1)
+        finally:
+            posix.kill(looking, _signal.SIGKILL)
+            posix.waitpid(looking, 0)
     finally:
         posix._exit(0)
-
-
-def _overdue(_signal_number: int, _frame: object) -> None:
-    raise DeadlineError("cannot wait any longer for what a pid namespace shows")
 
 
 def _become_nobody() -> None:
@@ -290,55 +352,13 @@ def _become_nobody() -> None:
     set_dumpable(False)  # last: a change of uids sets it again
 
 
-def _look(arrays: Mapping[int, int]) -> NoReturn:
+def _look(writer: int, tables: Mapping[str, Table], arrays: Mapping[int, int]) -> NoReturn:
     try:
-        _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-        set_pdeathsig(_signal.SIGKILL)
-        page = posix.sysconf("SC_PAGE_SIZE")
-        tables = {kind: Table(kind, _table_of(kind), page) for kind in _SYSV}
-        view = view_of(tables, *ask_semaphores(arrays))
-        said = serialize(_document_of_view(view)).encode("ascii")
-        while said:
-            said = said[posix.write(0, said) :]
+        pids, unread = ask_semaphores(arrays)
+        for kind, table in tables.items():
+            there = Table(kind, slurp(f"/proc/sysvipc/{kind}"), 1)
+            said = aligned(seen_in(there, pids, unread), there.column("id"), table.column("id"))
+            while said:
+                said = said[posix.write(writer, said) :]
     finally:
         posix._exit(0)
-
-
-def _table_of(kind: str) -> bytes:
-    fd = posix.open(f"/proc/sysvipc/{kind}", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        return read_all(fd, _MAX_TABLE_BYTES)
-    finally:
-        posix.close(fd)
-
-
-def _document_of_view(view: View) -> dict[str, Document]:
-    pids: dict[str, Document] = {}
-    for kind, seen in view.pids.items():
-        each: dict[str, Document] = {}
-        for bits in set(seen.values()):
-            each[str(bits)] = ranges_of(number for number, has in seen.items() if has == bits)
-        pids[kind] = each
-    return {"pids": pids, "unread": ranges_of(view.unread)}
-
-
-def _view_in(said: Document) -> View:
-    """Return the view that was told.  Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
-    if not isinstance(said, dict) or not isinstance(said["pids"], dict):
-        raise TypeError("it is no view")
-    pids: dict[str, dict[int, int]] = {}
-    for kind in _SYSV:
-        told = said["pids"][kind]
-        if not isinstance(told, dict):
-            raise TypeError("it is no view")
-        pids[kind] = {number: int(bits) for bits, ranges in told.items() for number in _ids_in(ranges)}
-    return View(pids, frozenset(_ids_in(said["unread"])))
-
-
-def _ids_in(ranges: Document) -> list[int]:
-    found: list[int] = []
-    for first, last in ranges:  # type: ignore[union-attr,misc,str-unpack]  # a TypeError is what it then comes to
-        if not 0 <= first <= last < first + _MOST_IDS - len(found):  # type: ignore[operator]
-            raise ValueError("there are not so many objects")
-        found += range(first, last + 1)  # type: ignore[arg-type,operator]
-    return found

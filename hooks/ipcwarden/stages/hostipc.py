@@ -6,7 +6,7 @@ import posix
 import time
 
 from ipcwarden.core.alarms import called
-from ipcwarden.core.attribution import CREATOR, UNKNOWN
+from ipcwarden.core.attribution import CREATOR, UNKNOWN, UNREAD
 from ipcwarden.core.hostipc import (
     ALIVE,
     Clues,
@@ -223,7 +223,7 @@ def _used_by_others(site: Site, but: str, inventory: Inventory) -> dict[str, fro
 
 
 def _seen_from(document: dict[str, Document], inventory: Inventory) -> dict[str, dict[int, int]]:
-    """Return what a living container's own pid namespace has pids of, as `attribution.View` does: the dead ones', too.
+    """Return what a living container's own pid namespace has pids of, as bits by kind and id: the dead ones', too.
 
     Nothing where it has none of its own.
     """
@@ -238,10 +238,14 @@ def _seen_from(document: dict[str, Document], inventory: Inventory) -> dict[str,
         status = posix.fstat(fd)
         table = inventory.tables["sem"]
         arrays = dict(zip(table.column("id"), table.column("nsems"), strict=True))
-        view = view_from(fd, arrays) if (status.st_dev, status.st_ino) == space else None
+        view = view_from(fd, inventory.tables, arrays) if (status.st_dev, status.st_ino) == space else None
     finally:
         posix.close(fd)
-    return view.pids if view else {}
+    found = {}
+    for kind, seen in (view or {}).items():
+        pairs = zip(inventory.tables[kind].column("id"), seen, strict=True)
+        found[kind] = {number: bits for number, bits in pairs if bits & ~UNREAD}
+    return found
 
 
 def _name_in(found: Object) -> tuple[str, int | str]:

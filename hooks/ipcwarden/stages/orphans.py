@@ -154,7 +154,7 @@ def look_around(
             if space == ours:
                 doubt.append("no-pid-namespace")
                 continue
-            view = view_from(fd, arrays) if time.monotonic() < deadline else None
+            view = view_from(fd, inventory.tables, arrays) if time.monotonic() < deadline else None
             living += [view] if view else []
             doubt += [] if view else ["no-answer"]
     finally:
