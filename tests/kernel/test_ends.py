@@ -109,7 +109,7 @@ def test_what_could_not_be_told_is_due(start: Start, root: Path) -> None:
     gc(root)
     [record] = collected(goes)
     assert (told(record), counts(record, "removed")) == ({"shm": ("proven", "removed", "")}, [1, 0, 0, 0])
-    assert standing(stays) == [0, 60, 0, 0]
+    assert standing(stays) == [0, 15, 0, 0]
     assert due(root) is None
 
 
@@ -126,4 +126,4 @@ def test_what_could_not_be_told_may_be_of_one_that_has_ended_since(start: Start,
     stop(keeper)
     gc(root)
     assert collected(goes) == []
-    assert standing(stays) == [2, 60, 0, 0]
+    assert standing(stays) == [2, 15, 0, 0]

@@ -397,7 +397,7 @@ def test_a_living_one_that_lets_nobody_look(start: Start, root: Path, sent: sign
         record = stop(goes)
     assert told(record) == dict.fromkeys(("shm", "sem"), ("unknown", "held", "unknown"))
     assert {*(word for each in record["objects"] for word in each["evidence"])} == {"no-answer"}
-    assert standing(stays) == [1, 60, 0, 0]
+    assert standing(stays) == [1, 15, 0, 0]
 
 
 def test_a_namespace_of_a_user_namespaces(start: Start, root: Path) -> None:

@@ -226,7 +226,7 @@ def start(
     return container
 
 
-SLOW_TO_SEE = ("--sem=60", "--sem-size=1000")  # what takes whoever asks about it a tenth of a second
+SLOW_TO_SEE = ("--sem=15", "--sem-size=1000")  # what takes whoever asks about it some time
 
 # Sends a signal to whatever starts after it in its pid namespace.
 _HUNT = """
