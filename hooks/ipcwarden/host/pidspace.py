@@ -13,7 +13,7 @@ import time
 
 from ipcwarden.core.attribution import UNREAD, aligned, seen_in
 from ipcwarden.core.objects import Table
-from ipcwarden.host.procfs import slurp
+from ipcwarden.files import read
 from ipcwarden.privileges import CAP_IPC_OWNER
 from ipcwarden.syscalls import (
     CLONE_NEWPID,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ipcwarden.core.attribution import View
 
 _NOBODY = 65534
+_MAX_TABLE_BYTES = 64 << 20  # of a file of the kernel's
 _MOST_SEMAPHORES = 100_000  # asked for one view, in a fifth of a second
 _ANSWER_IN = 2.0  # seconds for one view
 _END_IN = 500  # milliseconds for a helper that has been let go
@@ -271,7 +272,7 @@ def _await_end(helper: int) -> None:
 def _kill_as_nobody(helper: int) -> None:
     """Kill a helper and the one that looks, with nobody's rights: ours to kill whomever we like is not kept."""
     try:
-        children = slurp(f"/proc/{helper}/task/{helper}/children").split()
+        children = read(f"/proc/{helper}/task/{helper}/children", _MAX_TABLE_BYTES).split()
     except OSError:
         children = []  # a kernel without CONFIG_PROC_CHILDREN
     ourselves = posix.geteuid()
@@ -356,7 +357,7 @@ def _look(writer: int, tables: Mapping[str, Table], arrays: Mapping[int, int]) -
     try:
         pids, unread = ask_semaphores(arrays)
         for kind, table in tables.items():
-            there = Table(kind, slurp(f"/proc/sysvipc/{kind}"), 1)
+            there = Table(kind, read(f"/proc/sysvipc/{kind}", _MAX_TABLE_BYTES), 1)
             said = aligned(seen_in(there, pids, unread), there.column("id"), table.column("id"))
             while said:
                 said = said[posix.write(writer, said) :]
