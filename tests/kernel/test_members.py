@@ -6,15 +6,16 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support import namespace
-from support.pod import KINDS, collected, counts, due, gc, let_time_pass, pod, reap, standing, stop, told
+from support.pod import KINDS, collected, counts, due, gc, join, let_time_pass, pod, reap, standing, stop, told
 from support.sandbox import HOOK, PYTHON, SLOW_TO_SEE, hunt, profile, put_in_force
 from support.schema import validate
-from support.shell import REPOSITORY, run
+from support.shell import REPOSITORY, run, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,43 @@ def test_what_is_attached_is_in_use(start: Start, root: Path) -> None:
         assert (counts(record), counts(record, "present")) == ([0] * 4, [1, 0, 0, 0])
         user.communicate("\n")
     assert standing(stays) == [1, 0, 0, 0]
+
+
+def test_what_is_waited_for_is_in_use(start: Start, root: Path) -> None:
+    """An array that a living one waits for is no leftover, though none but the dead has ever operated on it."""
+    stays, goes = pod(start, root, reap=reap(17, 18))
+    goes.work("--sem=1", "--sem-op", "--sem-key=18")
+    wait = """if not os.fork():
+        os.closerange(0, 3)
+        ctypes.CDLL(None).semop(0, (ctypes.c_short * 3)(0, -9, 0), 1)"""
+    enter = ["nsenter", f"--ipc={stays.namespace}", f"--pid=/proc/{stays.pid}/ns/pid"]
+    run(*enter, PYTHON, "-c", f"import ctypes, os\n{wait}").check()
+    until(lambda: run(*enter, "ipcs", "-s", "-i", "0").check().stdout.split()[-3] == "1", "it to wait")
+    record = stop(goes)
+    assert (counts(record), counts(record, "present")) == ([0] * 4, [0, 1, 0, 0])
+    assert standing(stays) == [0, 1, 0, 0]
+
+
+def test_reads_no_queue_of_before(start: Start, root: Path) -> None:
+    """Of POSIX queues those alone are read that were made since it joined: the times of the others' do not move."""
+    put_in_force(root, profile(leftovers="remove"))
+    stays = start(own_pids=True)
+    stays.create().check()
+    stays.work("--mqueue=1", "--mqueue-name=kept")
+    goes = join(start, stays)
+    goes.work("--mqueue=1", "--mqueue-name=left")
+
+    def times() -> list[list[int]]:
+        show = "mount -t mqueue ipcwarden /mnt; stat --format='%X %Y %Z' /mnt/kept* /mnt/left*"
+        enter = ["nsenter", f"--ipc={stays.namespace}", "unshare", "--mount"]
+        return [[*map(int, line.split())] for line in run(*enter, "sh", "-euc", show).check().stdout.splitlines()]
+
+    before = times()
+    until(
+        lambda: time.clock_gettime(5) >= max(map(max, before)) + 1, "the file system's next second"
+    )  # CLOCK_REALTIME_COARSE
+    assert ["usedbytes" in each for each in stop(goes)["objects"]] == [True]
+    assert [each == earlier for each, earlier in zip(times(), before, strict=True)] == [True, False]
 
 
 @pytest.mark.parametrize("guest", [True, False], ids=["guest", "nobody knows it"])

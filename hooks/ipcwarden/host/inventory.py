@@ -21,11 +21,12 @@ _ENDLESS = 1 << 40  # a table is as long as the kernel makes it
 _MOST_CALLS = 2048  # of semctl(2) for one array, a millisecond or two
 
 
-def take_inventory(quietly: bool = False) -> Inventory:
+def take_inventory(quietly: bool | frozenset[int] = False) -> Inventory:
     """Return every object that is visible in the current IPC namespace.  Raises `KernelError`.
 
-    `quietly` leaves the times of queues alone, which reading them moves: then nobody knows who waits for a message
-    (`notify`), nor how many bytes the messages have (`usedbytes`, and `bytes` are the most that they may have).
+    `quietly` leaves the times of queues alone, of all or of those with these inode numbers, which reading them moves:
+    then nobody knows who waits for a message (`notify`), nor how many bytes the messages have (`usedbytes`, and `bytes`
+    are the most that they may have).
     """
     page = posix.sysconf("SC_PAGE_SIZE")
     try:
@@ -57,7 +58,7 @@ def _table(kind: str) -> bytes:
         posix.close(fd)
 
 
-def _queue(directory: int, name: str, quietly: bool) -> tuple[Object, int] | None:
+def _queue(directory: int, name: str, quietly: bool | frozenset[int]) -> tuple[Object, int] | None:
     """Return a queue and its inode number; None where it has been unlinked meanwhile."""
     fd = None
     try:
@@ -67,7 +68,8 @@ def _queue(directory: int, name: str, quietly: bool) -> tuple[Object, int] | Non
             return _described(name, posix.stat(name, dir_fd=directory, follow_symlinks=False))
         seen = posix.fstat(fd)  # before it is read, which moves its times; mq_getattr(3) does not
         most, size, messages = mq_getattr(fd)
-        used, notify = (None, 0) if quietly else queue_status(posix.read(fd, 256))
+        silent = quietly if isinstance(quietly, bool) else seen.st_ino in quietly
+        used, notify = (None, 0) if silent else queue_status(posix.read(fd, 256))
     except FileNotFoundError:
         return None
     finally:

@@ -10,7 +10,7 @@ from ipcwarden.core.leftovers import doubted, leftovers_in, leftovers_told, merg
 from ipcwarden.core.ranges import ranges_of
 from ipcwarden.core.selection import selectors_of
 from ipcwarden.core.told import ids_in, ids_less, ids_of_both, told_in
-from ipcwarden.host.inventory import take_ids
+from ipcwarden.host.inventory import take_ids, take_inventory
 from ipcwarden.host.membership import guests_at, had_strangers, left_in
 from ipcwarden.host.pidspace import ask_semaphores, awaited, find_spaces, pid_namespace, view_from
 from ipcwarden.host.procfs import holders, started
@@ -64,6 +64,15 @@ def before_in(document: dict[str, Document]) -> dict[str, frozenset[int]] | None
     if isinstance(noted, dict):
         return ids_in(noted)
     return None if "baseline" in document or document.get("joined") else {}
+
+
+def inventory_for(document: dict[str, Document]) -> Inventory:
+    """Return what is in the current IPC namespace at the end of one that others were with, whose entry this is.
+
+    Of POSIX queues those alone are read that were made since it joined: the others' times are not moved.
+    """
+    noted = before_in(document)
+    return take_inventory(quietly=True if noted is None else noted.get("mqueue", frozenset()))
 
 
 def terms_in(document: dict[str, Document]) -> Terms:

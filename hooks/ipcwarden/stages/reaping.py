@@ -28,6 +28,7 @@ from ipcwarden.stages.life import identity_of
 from ipcwarden.stages.orphans import (
     gone_among,
     ids_of_plan,
+    inventory_for,
     look_around,
     member_seen,
     space_in,
@@ -114,7 +115,7 @@ def _cleared(
     try:
         seen: Document = member
         if "plan" not in member:
-            seen = site.visit(fd, lambda: member_seen(site, document, identity, take_inventory(), company))
+            seen = site.visit(fd, lambda: member_seen(site, document, identity, inventory_for(document), company))
         if not isinstance(seen, dict):
             return {}  # the others have left
         room.put_left(seen["ended"])  # type: ignore[arg-type]  # as it was told
@@ -216,7 +217,7 @@ def _looked_at(
     site: Site, due: list[dict[str, Document]], identity: Identity, company: Mapping[str, dict[str, Document]]
 ) -> list[Document]:
     """Return what is due with what is to go now, in the current IPC namespace."""
-    inventory = take_inventory()
+    inventory = take_inventory(quietly=True)  # no queue is ever due
     found: list[Document] = []
     every = {kind: frozenset(table.column("id")) for kind, table in inventory.tables.items()}
     still = [_still_its(inventory, each) for each in due]

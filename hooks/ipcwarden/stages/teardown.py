@@ -201,15 +201,17 @@ def _findings(
 
 
 def _seen(site: Site, entry: Entry, identity: Identity, company: dict[str, dict[str, Document]]) -> dict[str, Document]:
-    inventory = take_inventory()
-    limits = read_limits()
-    wanted = since_widened(site, entry.document, wanted_of(entry.document))
-    shared = (company or entry.document.get("joined")) and not is_living(entry.document, site.boot)
     member = None
-    if shared:
-        from ipcwarden.stages.orphans import member_seen
+    if (company or entry.document.get("joined")) and not is_living(entry.document, site.boot):
+        from ipcwarden.stages.orphans import inventory_for, member_seen
 
+        inventory = inventory_for(entry.document)
+        limits = read_limits()
         member = member_seen(site, entry.document, identity, inventory, company)
+    else:
+        inventory = take_inventory()
+        limits = read_limits()
+    wanted = since_widened(site, entry.document, wanted_of(entry.document))
     return {
         **everything_told(inventory, selectors_of(entry.document.get("expect"))),
         **({"member": member} if member else {}),
