@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from ipcwarden.core.documents import Document
@@ -45,6 +45,14 @@ _TOLD = {
 }
 
 
+class _Numbers(dict[bytes, int]):
+    """Numbers by how they are written: most of a column are alike, and are one object then."""
+
+    def __missing__(self, word: bytes) -> int:
+        number = self[word] = int(word)
+        return number
+
+
 class Table:
     """One of /proc/sysvipc/{shm,sem,msg}, of which columns and objects are cut out when they are asked for.
 
@@ -56,14 +64,19 @@ class Table:
         """Take a table whole, with its heading.  `page` is the page size in bytes."""
         self.kind = kind
         self._names, self._ends = _PRINTED[kind].split(), (0, *_ENDS[kind])
-        self._lines = text.splitlines()[1:]
-        self._is_even = {*map(len, self._lines)} == {self._ends[-1]}
+        self._text = text
         self._page = page
         self._columns: dict[str, list[int]] = {}
+        width = self._ends[-1] + 1
+        begin = text.find(b"\n") + 1
+        self._begins = range(begin, len(text), width)
+        least = len(self._begins)
+        is_even = text[begin + width - 1 :: width] == b"\n" * least and text.count(b"\n") == least + 1
+        self._lines = None if is_even else text.splitlines()[1:]
 
     def __len__(self) -> int:
         """Return how many objects there are."""
-        return len(self._lines)
+        return len(self._begins if self._lines is None else self._lines)
 
     def column(self, name: str) -> list[int]:
         """Return a column by the name that records give it, in the kernel's order.
@@ -75,35 +88,43 @@ class Table:
         return self._columns[name]
 
     def _cut(self, name: str) -> list[int]:
+        words = self._words(name)
+        if name == "perms":
+            return [int(word, 8) for word in words]
+        return list(map(int if name == "id" else _Numbers().__getitem__, words))
+
+    def _words(self, name: str) -> list[bytes]:
         before = self._names.index(name)
         behind = len(self._names) - before
-        if name == "perms":
-            return [int(line.split(None, before + 1)[before], 8) for line in self._lines]
-        if self._is_even:
-            place = slice(self._ends[before], self._ends[before + 1])
-            return [int(line[place]) for line in self._lines]
+        if self._lines is None:
+            first, last = self._ends[before : before + 2]
+            return [self._text[at + first : at + last] for at in self._begins]
         if before < behind:
-            return [int(line.split(None, before + 1)[before]) for line in self._lines]
-        return [int(line.rsplit(None, behind)[-behind]) for line in self._lines]
+            return [line.split(None, before + 1)[before] for line in self._lines]
+        return [line.rsplit(None, behind)[-behind] for line in self._lines]
 
     def _reckoned(self, name: str) -> list[int]:
         if name == "claimed":
             return self._claimed()
         if self.kind == "shm":
-            return [rss + swap for rss, swap in zip(self.column("rss"), self.column("swap"), strict=True)]
+            return _interned(rss + swap for rss, swap in zip(self.column("rss"), self.column("swap"), strict=True))
         if self.kind == "sem":
-            return [number * _SEMAPHORE for number in self.column("nsems")]
+            return _interned(number * _SEMAPHORE for number in self.column("nsems"))
         pairs = zip(self.column("usedbytes"), self.column("msgs"), strict=True)
-        return [used + messages * _MESSAGE for used, messages in pairs]
+        return _interned(used + messages * _MESSAGE for used, messages in pairs)
 
     def _claimed(self) -> list[int]:
         if self.kind != "shm":
             return self.column("bytes")
-        return [-(-size // self._page) * self._page for size in self.column("size")]
+        return _interned(-(-size // self._page) * self._page for size in self.column("size"))
 
     def object(self, index: int) -> Object:
         """Return one object, as it goes into a record."""
-        words = self._lines[index].split()
+        if self._lines is None:
+            begin = self._begins[index]
+            words = self._text[begin : begin + self._ends[-1]].split()
+        else:
+            words = self._lines[index].split()
         found: Object = {name: int(word) for name, word in zip(self._names, words, strict=True)}
         perms = int(words[2], 8)
         status = [word for bit, word in ((_SHM_DEST, "dest"), (_SHM_LOCKED, "locked")) if perms & bit]
@@ -112,6 +133,12 @@ class Table:
         found.update(bytes=self.column("bytes")[index], claimed=self.column("claimed")[index])
         told = f"kind key id perms owner gid cuid cgid {_TOLD[self.kind]} bytes claimed"
         return {name: found[name] for name in told.split()}
+
+
+def _interned(numbers: Iterable[int]) -> list[int]:
+    """Return numbers of which those that are alike are one object."""
+    known: dict[int, int] = {}
+    return [known.setdefault(number, number) for number in numbers]
 
 
 class Inventory:
