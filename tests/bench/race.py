@@ -68,10 +68,10 @@ def race(rounds: int, rivals: Mapping[str, Callable[[], Measure]], *, warm: int 
     return taken
 
 
-def ratio(taken: Taken, ours: str, theirs: str) -> Ratio:
-    """Compare the times of two rivals round by round."""
+def ratio(taken: Taken, ours: str, theirs: str, of: str = "nanoseconds") -> Ratio:
+    """Compare two rivals round by round: their times, or `cpu_us`, which others at work on the machine change less."""
     pairs = zip(taken[ours], taken[theirs], strict=True)
-    return Ratio(*_quartiles([a.nanoseconds / b.nanoseconds for a, b in pairs]))
+    return Ratio(*_quartiles([getattr(a, of) / getattr(b, of) for a, b in pairs]))
 
 
 def _quartiles(numbers: Sequence[float]) -> list[float]:
@@ -111,6 +111,9 @@ class Report:
                 found = ratio(taken, name, base)
                 row["ratio"] = vars(found)
                 line += f"   {found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
+                if all(each.cpu_us for each in (*measures, *taken[base])):
+                    row["cpu_ratio"] = vars(ratio(taken, name, base, "cpu_us"))
+                    line += f" cpu {row['cpu_ratio']['median']:.3f}"
             rows[name] = row
             print(line)
         sys.stdout.flush()

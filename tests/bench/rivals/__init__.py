@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-EMPTY = [sandbox.PYTHON, "-I", "-S", "-c", "pass"]
+EMPTY: list[str | Path] = [sandbox.PYTHON, "-I", "-S", "-c", "pass"]
 ANNOTATION = "bench.team"
 TEAMS = [f"team-{number}" for number in range(1, 11)]
 # All that a policy of ours governs, each other than the kernel's.
