@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipcwarden.core.objects import Inventory, Table
-from ipcwarden.core.told import Told, ids_in, ids_less, ids_noted, ids_of_both, told_in
+from ipcwarden.core.told import Told, ids_in, ids_less, ids_of_both, told_in
 
 SHM = b"""key shmid
 0 7 600 9 21 0 0 0 0 0 0 0 0 50 4096 0
@@ -22,9 +22,7 @@ def test_sets_of_ids() -> None:
     assert ids_of_both(shm(1), {**shm(2), "sem": frozenset({3})}) == {**shm(1, 2), "sem": frozenset({3})}
     assert ids_less(shm(1, 2), shm(2)) == shm(1)
     assert ids_less(shm(1), {}) == shm(1)
-    noted = ids_noted({**shm(1, 2, 5), "sem": frozenset()})
-    assert noted == {"shm": [[1, 2], [5, 5]]}
-    assert ids_in(noted) == shm(1, 2, 5)
+    assert ids_in({"shm": [[1, 2], [5, 5]]}) == shm(1, 2, 5)
     assert ids_in(None) == {}
 
 
@@ -35,8 +33,8 @@ def test_what_ends_have_told_of() -> None:
     assert ended.given_again(inventory) == shm(8)
     assert ended.without(shm(8)) == Told(shm(7, 99), shm(), 55)
     assert ended.less(Told(shm(8), shm(8))) == Told(shm(7, 99), shm(), 55)
-    noted = ended.with_more(inventory, Told(shm(9), {}), 70)
+    noted = ended.with_more(inventory, {"proven": {"shm": [[9, 9]]}, "unproven": {}}, 70)
     assert noted == {"at": 70, "proven": {"shm": [[7, 7], [9, 9]]}, "unproven": {"shm": [[8, 8]]}}
-    assert Told(shm(99), {}).with_more(inventory, Told({}, {}), 70) == {}
+    assert Told(shm(99), {}).with_more(inventory, {"proven": {}, "unproven": {}}, 70) == {}
     assert told_in(noted) == Told(shm(7, 9), shm(8), 70)
     assert told_in({"proven": {}, "unproven": {}}) == told_in(None) == Told({}, {}, 0)

@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
 
 def ids_in(noted: Document) -> dict[str, frozenset[int]]:
-    """Return ids by kind of what `ids_noted` gave; none for anything else."""
+    """Return ids by kind of ranges as the ledger keeps them; none for anything else."""
     return {kind: numbers_in(ranges) for kind, ranges in noted.items()} if isinstance(noted, dict) else {}
-
-
-def ids_noted(ids: Ids) -> dict[str, Document]:
-    """Return ids by kind as the ledger keeps them."""
-    return {kind: ranges_of(these) for kind, these in ids.items() if these}
 
 
 def ids_of_both(first: Ids, second: Ids) -> dict[str, frozenset[int]]:
@@ -60,15 +55,21 @@ class Told:
         """Return it without these ids."""
         return Told(ids_less(self.proven, ids), ids_less(self.unproven, ids), self.at)
 
-    def with_more(self, inventory: Inventory, more: Told, at: int) -> dict[str, Document]:
-        """Return what of it stands there, and what one more end has told of, to be noted; nothing where none is."""
-        standing = {kind: frozenset(table.column("id")) for kind, table in inventory.tables.items()}
-        gone = Told(ids_less(self.proven, standing), ids_less(self.unproven, standing))
-        rest = self.less(gone)
-        noted: dict[str, Document] = {
-            "proven": ids_noted(ids_of_both(rest.proven, more.proven)),
-            "unproven": ids_noted(ids_of_both(rest.unproven, more.unproven)),
-        }
+    def with_more(self, inventory: Inventory, more: Mapping[str, Document], at: int) -> dict[str, Document]:
+        """Return what of it stands there, and what one more end has told of, to be noted; nothing where none is.
+
+        `more` as `leftovers_told` gives it.  Kind by kind: of each there may be tens of thousands.
+        """
+        noted: dict[str, Document] = {}
+        for which, ids in (("proven", self.proven), ("unproven", self.unproven)):
+            found: dict[str, Document] = {}
+            also = more[which]
+            assert isinstance(also, dict)
+            for kind, table in inventory.tables.items():
+                rest = ids.get(kind, frozenset()).intersection(table.column("id"))
+                ranges = ranges_of(rest | numbers_in(also.get(kind))) if rest else also.get(kind)
+                found.update({kind: ranges} if ranges else {})
+            noted[which] = found
         return {"at": at, **noted} if any(noted.values()) else {}
 
 

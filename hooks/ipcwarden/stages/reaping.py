@@ -234,11 +234,11 @@ def _looked_at(
 
 
 def _still_its(inventory: Inventory, due: dict[str, Document]) -> dict[str, frozenset[int]]:
-    """Return the ids of what is due, as far as each is what it was: what has been changed has come into use."""
-    items: Plan = due["items"]  # type: ignore[assignment]  # as it was planned
+    """Take what is due, and return its ids as far as each is what it was: what has been changed has come into use."""
+    items: Plan = due.pop("items")  # type: ignore[assignment]  # as it was planned; there may be tens of thousands
     found = {}
     for kind, table in inventory.tables.items():
-        known = {(row[0], *row[3:6]) for row in items.get(kind, [])}
+        known = {(row[0], *row[3:6]) for row in items.pop(kind, ())}
         columns = (table.column(name) for name in ("id", *STAMPS[kind][:3]))
         found[kind] = frozenset(row[0] for row in zip(*columns, strict=True) if row in known)
     return found
@@ -251,10 +251,10 @@ def _planned_again(
 
     What a killed hook has begun is brought to its end first.
     """
-    items: Plan = {}
-    for why in ("", "young", "plausible", "unknown"):
+    items = plan = planned(inventory, groups, "", semaphores)
+    for why in ("young", "plausible", "unknown"):
         items = merged(items, planned(inventory, groups, why, semaphores))
-    plan, begun = planned(inventory, groups, "", semaphores), due.get("begun")
+    begun = due.get("begun")
     stayed: Stayed = {}
     if isinstance(begun, dict):
         plan = without(plan, ids_of_plan(begun), but=True)
