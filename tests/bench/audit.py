@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bench.race import PROGRAMS, REPOSITORY, Measure, race, ratio
 from support import sandbox, shell
 from support.bundle import PAYLOADS
+from support.pod import let_time_pass
 from support.shell import BUILT
 
 if TYPE_CHECKING:
@@ -95,31 +96,70 @@ def _removal(report: Report, rounds: int) -> None:
     report.target("removal", f"{MOST} segments, of the same calls in C", 2, ratio(taken, ours, theirs), rounds=rounds)
 
 
-def _memory(report: Report, root: Path) -> None:
+HOOK = ["/usr/bin/python3", "-I", "-S", str(sandbox.HOOK)]
+IPCWARDEN = str(shell.REPOSITORY / ".venv" / "bin" / "ipcwarden")
+OURS = "/proc/self/ns/ipc"
+
+
+def _alone(directory: Path) -> dict[str, Measure]:
     """Tear down a container that has left as much as the kernel lets it."""
+    sandbox.put_in_force(directory, mode="permissive")
+    container = sandbox.start(directory, directory / "bundle")
+    try:
+        container.create().check()
+        shell.run("nsenter", f"--ipc={container.namespace}", "sh", "-euc", fill(EVERYTHING)).check()
+        container.kill()
+        ended = launched_in(OURS, [*HOOK, "--root", str(directory), "poststop"], container.state("stopped"))
+        _has_told(container, "leftovers", MOST, MOST, MOST)
+    finally:
+        container.kill()
+        container.poststop()
+    return {"the only one's end": ended}
 
-    def torn_down() -> Measure:
-        directory = Path(tempfile.mkdtemp(dir=root))
-        sandbox.put_in_force(directory, mode="permissive")
-        container = sandbox.start(directory, directory / "bundle")
-        try:
-            container.create().check()
-            shell.run("nsenter", f"--ipc={container.namespace}", "sh", "-euc", fill(EVERYTHING)).check()
-            container.kill()
-            hook = ["/usr/bin/python3", "-I", "-S", str(sandbox.HOOK), "--root", str(directory), "poststop"]
-            measure = launched_in("/proc/self/ns/ipc", hook, container.state("stopped"))
-            counts = [total["count"] for total in container.records()[-1]["leftovers"].values()]
-            assert counts == [MOST] * 3 + [0], counts
-        finally:
-            container.kill()
-            container.poststop()
-        return measure
 
+def _beside(directory: Path, age: int) -> dict[str, Measure]:
+    """End one that has left as much beside one that lives: arrays and queues go at once, or when they are due."""
+    reap = tuple({"kind": kind, "age": age} for kind in ("sem", "msg"))
+    sandbox.put_in_force(directory, sandbox.profile(sysctls={}, leftovers="remove", reap=reap))
+    stays = sandbox.start(directory, directory / "stays", own_pids=True, name="stays")
+    goes = sandbox.start(directory, directory / "goes", ipc=str(stays.namespace), own_pids=True, name="goes")
+    try:
+        stays.create().check()
+        goes.create().check()
+        shell.run("nsenter", f"--ipc={stays.namespace}", "sh", "-euc", fill("--shm=0")).check()
+        goes.work(*EVERYTHING.split(), "--shm-touch=0", "--sem-op")
+        goes.kill()
+        ended = launched_in(OURS, [*HOOK, "--root", str(directory), "poststop"], goes.state("stopped"))
+        _has_told(goes, "removed", MOST, *[0 if age else MOST] * 2)
+        if not age:
+            return {"a member's end, all removed": ended}
+        let_time_pass(directory)
+        collected = launched_in(OURS, [IPCWARDEN, "--root", str(directory), "gc"])
+        _has_told(goes, "removed", 0, MOST, MOST)
+    finally:
+        for each in (goes, stays):
+            each.kill()
+            each.poststop()
+    return {"a member's end, two thirds due": ended, "gc of what was due": collected}
+
+
+def _has_told(container: sandbox.Container, field: str, *expected: int) -> None:
+    counts = [total["count"] for total in container.records()[-1][field].values()]
+    assert counts == [*expected, 0], counts
+
+
+def _memory(report: Report, root: Path) -> None:
+    """End containers that have left as much as the kernel lets them."""
     root.mkdir()
-    taken = race(3, {"poststop": torn_down}, warm=0)
-    report.table(f"A poststop, {MOST} of each of shm, sem, msg left", taken)
-    peak = max(each.kib for each in taken["poststop"]) / 1024
-    report.target("memory", f"poststop, 3 x {MOST} objects left, MiB at most", 64, peak, rounds=3)
+    taken: dict[str, list[Measure]] = {}
+    for _ in range(3):
+        for scene in (_alone, partial(_beside, age=0), partial(_beside, age=3600)):
+            for name, measure in scene(Path(tempfile.mkdtemp(dir=root))).items():
+                taken.setdefault(name, []).append(measure)
+    report.table(f"Ends, {MOST} of each of shm, sem, msg left", taken)
+    for name, measures in taken.items():
+        peak = max(each.kib for each in measures) / 1024
+        report.target("memory", f"{name}, 3 x {MOST} objects, MiB at most", 64, peak, rounds=3)
 
 
 def run(report: Report, rounds: int) -> None:
