@@ -23,7 +23,7 @@ from support.pod import (
     stop_at,
     told,
 )
-from support.shell import REPOSITORY
+from support.shell import REPOSITORY, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +108,36 @@ def test_a_killed_removal_of_what_is_due(start: Start, root: Path) -> None:
     [record] = collected(goes)
     assert (counts(record, "removed"), {fate for _, fate, _ in told(record).values()}) == ([3, 0, 0, 0], {"removed"})
     assert (standing(stays), due(root)) == ([0] * 4, None)
+
+
+@pytest.mark.parametrize("removals", [4, 6])
+def test_the_last_end_tells_of_a_killed_removal(start: Start, root: Path, removals: int) -> None:
+    """Where the last member ends before any gc comes again, its hook finishes what was begun: its room goes with it."""
+    stays, goes = pod(start, root, reap=({"kind": "shm", "age": 3600},))
+    goes.work("--shm=3", "--shm-key=17")
+    stop(goes)
+    let_time_pass(root)
+    assert killed_at("shmctl", removals, REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc")
+    stop(stays)
+    [record] = collected(goes)
+    assert counts(record, "removed") == [3, 0, 0, 0]
+
+
+def test_a_record_of_what_was_due_waits_for_the_log(start: Start, root: Path) -> None:
+    """Where the log cannot be written the ledger keeps it, also once the namespace has gone."""
+    stays, goes = pod(start, root, reap=({"kind": "shm", "age": 3600},))
+    goes.work("--shm=3", "--shm-key=17")
+    stop(goes)
+    let_time_pass(root)
+    log = root / "var" / "log" / "ipcwarden" / "audit.jsonl"
+    log.rename(log.with_name("aside"))
+    log.mkdir()
+    assert run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc").code == 1
+    assert (standing(stays), due(root)) == ([0] * 4, None)
+    stays.kill()
+    stays.poststop().check()
+    log.rmdir()
+    log.with_name("aside").rename(log)
+    gc(root)
+    [record] = collected(goes)
+    assert counts(record, "removed") == [3, 0, 0, 0]

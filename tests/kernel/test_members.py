@@ -15,7 +15,7 @@ from support import namespace
 from support.pod import KINDS, collected, counts, due, gc, join, let_time_pass, pod, reap, standing, stop, told
 from support.sandbox import HOOK, PYTHON, SLOW_TO_SEE, hunt, profile, put_in_force
 from support.schema import validate
-from support.shell import REPOSITORY, run, until
+from support.shell import run, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -320,26 +320,6 @@ def test_what_is_due_goes_with_the_namespace(start: Start, root: Path) -> None:
     assert counts(record) == [1, 1, 1, 0]
     assert record["namespace"]["destroyed"] is True
     assert list((root / "run" / "ipcwarden" / "namespaces").iterdir()) == []
-
-
-def test_a_removal_of_what_is_due_that_was_killed(start: Start, root: Path) -> None:
-    """What a killed gc had begun to remove is recorded by the next one, with what is left to remove."""
-    stays, goes = pod(start, root, **YOUNG)
-    goes.work(*KEYED)
-    stop(goes)
-    let_time_pass(root)
-    log = root / "var" / "log" / "ipcwarden" / "audit.jsonl"
-    log.rename(log.with_suffix(".kept"))
-    log.mkdir()  # so the record cannot be written: as if it had been killed before
-    run(REPOSITORY / ".venv" / "bin" / "ipcwarden", "--root", root, "gc")
-    log.rmdir()
-    log.with_suffix(".kept").rename(log)
-    assert standing(stays) == [0] * 4
-    assert due(root) is not None
-    gc(root)
-    [record] = collected(goes)
-    assert counts(record, "removed") == [1, 1, 1, 0]
-    assert due(root) is None
 
 
 def test_gc_does_the_same(start: Start, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from ipcwarden.core.digests import entry_key
 from ipcwarden.core.leftovers import (
     STAMPS,
     leftovers_in,
@@ -16,15 +17,15 @@ from ipcwarden.core.leftovers import (
     without,
 )
 from ipcwarden.core.record import line_of
-from ipcwarden.errors import NamespaceError, RecordError
+from ipcwarden.errors import NamespaceError, RecordError, WardenError
 from ipcwarden.host.inventory import take_inventory
 from ipcwarden.host.journal import append, unwritten
-from ipcwarden.host.ledger import peek
+from ipcwarden.host.ledger import peek, take
 from ipcwarden.host.membership import Guest, enter
 from ipcwarden.host.namespace import open_pinned
 from ipcwarden.host.removal import remove
 from ipcwarden.stages.company import is_unfinished
-from ipcwarden.stages.life import identity_of
+from ipcwarden.stages.life import identity_of, key_of_reaping
 from ipcwarden.stages.orphans import (
     gone_among,
     ids_of_plan,
@@ -169,6 +170,15 @@ def collect_due(site: Site, name: str) -> list[dict[str, Document]]:
         room.leave()
 
 
+def finish_begun(site: Site, room: Room) -> None:
+    """Bring to its end, and tell, what a killed hook or gc has begun to remove: with the last member the room goes."""
+    if any("begun" in each for each in room.due()):
+        try:
+            _collect_due(site, room)
+        except WardenError as error:
+            complain(f"cannot tell what was removed of what a container has left: {error}")
+
+
 def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
     members = {key: peek(site.entries, key) for key in room.members()}
     company = {key: each for key, each in members.items() if is_unfinished(each, site.boot)}
@@ -192,12 +202,32 @@ def _collect_due(site: Site, room: Room) -> list[dict[str, Document]]:
     lines = [line_of(each) for each in records]
     if any("begun" in each for each in due):
         lines = unwritten(site.places.logs, lines)
-    if lines:
-        append(site.places.logs, lines)
+    try:
+        if lines:
+            append(site.places.logs, lines)
+    except RecordError as error:
+        _defer(site, [each for each in records if line_of(each) in lines])
+        site.wait(error, len(lines))
+        records = []
     rest = [(each, items) for each in looked if (items := _rest_of(each))]
     left: list[Document] = [{**_as_noted(each, *_OF_WHOM), "items": items} for each, items in rest]
     room.put_due([*open_ended, *left])
     return records
+
+
+def _defer(site: Site, records: list[dict[str, Document]]) -> None:
+    """Leave records to gc, in the ledger.  Raises `RecordError`."""
+    for each in records:
+        container = each["container"]
+        assert isinstance(container, dict)
+        key = key_of_reaping(entry_key(str(container["id"]), str(container["bundle"])), time.time_ns())
+        entry = take(site.entries, key, create=True)
+        assert entry is not None
+        try:
+            line = line_of(each).decode("ascii").rstrip("\n")
+            entry.write(state="recorded", boot=site.boot, subject={"container": container}, undelivered=[line])
+        finally:
+            entry.release()
 
 
 def _as_noted(due: dict[str, Document], *but: str) -> dict[str, Document]:

@@ -140,6 +140,10 @@ def _end(site: Site, entry: Entry, event: str) -> dict[str, Document]:
     try:
         company = company_in(site, room, identity, entry.key) if room and identity else {}
         member = None
+        if room and not company and has_due(site.namespaces, room.name):
+            from ipcwarden.stages.reaping import finish_begun
+
+            finish_begun(site, room)
         if entry.state != "stopping":
             member = _examine(site, entry, event, identity, company)
         at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
