@@ -141,3 +141,18 @@ def test_a_record_of_what_was_due_waits_for_the_log(start: Start, root: Path) ->
     gc(root)
     [record] = collected(goes)
     assert counts(record, "removed") == [3, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("call", "number", "removed"), [("renameat", 2, 0), ("shmctl", 4, 1)])
+def test_the_last_end_is_told_anew(start: Start, root: Path, call: str, number: int, removed: int) -> None:
+    """Where the others end before a killed one is finished its record is the last: it tells of what they left, too."""
+    stays, goes = pod(start, root)
+    goes.work("--shm=3")
+    stop_at(goes, call, number, signal.SIGKILL)
+    stays.work("--sem=2", "--sem-op", "--msg=1")
+    stop(stays)
+    gc(root)
+    record = end_of(goes)
+    assert (counts(record), record["objects_omitted"]) == ([3, 2, 1, 0], 0)
+    assert ("removed" in record) is bool(removed)
+    assert sorted(each["fate"] for each in record["objects"]) == ["freed"] * (6 - removed) + ["removed"] * removed

@@ -99,6 +99,37 @@ def clear(
     return {**told, **removed_told(found, removing["totals"], stayed)}  # type: ignore[arg-type]  # totals of ours
 
 
+def with_gone(
+    site: Site, pin: str, identity: Identity, findings: dict[str, Document], member: dict[str, Document]
+) -> dict[str, Document]:
+    """Return the findings of now with what has gone since `member` was noted, of what was planned to.
+
+    Raises `NamespaceError`.
+    """
+    fd = open_pinned(site.pins, pin, identity)
+    try:
+        ids = ids_of_plan(member)
+        stayed = site.visit(fd, lambda: still_there(take_inventory(quietly=True), (), ids))  # type: ignore[arg-type,return-value]  # numbers are documents
+    finally:
+        posix.close(fd)
+    objects, removing = member["objects"], member["removing"]
+    told = removed_told(objects, removing["totals"], stayed)  # type: ignore[arg-type,index,call-overload]  # as told
+    if "removed" not in told:
+        return findings
+    totals: dict[str, dict[str, int]] = findings["totals"]  # type: ignore[assignment]  # totals of ours
+    removed: dict[str, dict[str, int]] = told["removed"]  # type: ignore[assignment]  # likewise
+    gone = [each for each in told["objects"] if isinstance(each, dict) and each["fate"] == "removed"]  # type: ignore[union-attr]  # a list
+    return {
+        **findings,
+        "totals": {kind: {name: totals[kind][name] + removed[kind][name] for name in totals[kind]} for kind in totals},
+        "objects": [*findings["objects"], *gone],  # type: ignore[misc]  # a list
+        "objects_omitted": int(str(findings["objects_omitted"]))
+        + sum(total["count"] for total in removed.values())
+        - len(gone),
+        "removed": told["removed"],
+    }
+
+
 def _told_of_member(member: dict[str, Document]) -> dict[str, Document]:
     names = ("leftovers", "objects_omitted", "expected", "alarming")
     return {name: member[name] for name in names if name in member}

@@ -146,6 +146,8 @@ def _end(site: Site, entry: Entry, event: str) -> dict[str, Document]:
             finish_begun(site, room)
         if entry.state != "stopping":
             member = _examine(site, entry, event, identity, company)
+        elif identity and not company:
+            _examine_again(site, entry, identity)
         at = str(entry.document.get("at") or moment())  # by its time whoever resumes knows it in the log
         if entry.document.get("host"):
             from ipcwarden.stages.hostipc import host_record
@@ -190,6 +192,24 @@ def _examine(
         findings = {**findings, "member": {name: member[name] for name in member if name not in PLANS}}
     entry.write(state="stopping", at=moment(), findings=findings)
     return member if isinstance(member, dict) else None
+
+
+def _examine_again(site: Site, entry: Entry, identity: Identity) -> None:
+    """Look once more where others lived on when a killed hook had, and have gone since: their last one's end is this.
+
+    What that hook had removed counts as left, and removed.
+    """
+    noted = _noted_member(entry)
+    if noted is None:
+        return
+    from ipcwarden.stages.reaping import with_gone
+
+    try:
+        found = _findings(site, entry, identity, {})
+        findings = with_gone(site, str(entry.document["pin"]), identity, found, noted)
+    except NamespaceError:
+        return  # it had been freed, and told
+    entry.write(findings={name: findings[name] for name in findings if name != "member"})
 
 
 def _findings(
@@ -322,9 +342,9 @@ def _told(site: Site, entry: Entry, held: bool, in_use: bool, cleared: dict[str,
     assert isinstance(objects, list)
     told: dict[str, Document] = {
         "present" if in_use else "leftovers": findings["totals"],
-        "objects": [{**each, "fate": fate} for each in objects if isinstance(each, dict)],
+        "objects": [{**each, "fate": each.get("fate", fate)} for each in objects if isinstance(each, dict)],
         **{name: findings[name] for name in ("objects_omitted", "drift")},
-        **{name: findings[name] for name in ("dev_shm", "expected") if name in findings},
+        **{name: findings[name] for name in ("dev_shm", "expected", "removed") if name in findings},
     }
     alarming = findings.get("alarming", len(objects)) if held and not in_use else 0
     if in_use and cleared:
